@@ -1,0 +1,176 @@
+//! Packets that a hostile client can send, over real sockets: each is named, and ends the session.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "the lints except test functions, but not the functions beside them"
+)]
+
+mod common;
+
+use std::os::fd::AsFd;
+
+use common::{SCM_MAX_FD, bytes_of, raw_client, send_bytes, send_raw, unlink, violation};
+use protocol::{Error, MAX_MESSAGE, MAX_NAME, Request, RequestId, Violation};
+use rustix::net::{Shutdown, shutdown};
+
+/// The violation that the broker sees in one packet of a welcomed client; the session must be
+/// unusable after it, even for the valid request that follows.
+#[track_caller]
+fn broker_sees(bytes: &[u8], descriptors: usize) -> Violation {
+    let (client, mut server) = raw_client();
+    send_raw(&client, bytes, client.as_fd(), descriptors);
+    send_bytes(&client, &request(1));
+    let seen = violation(server.try_recv());
+    assert!(matches!(server.try_recv(), Err(Error::Poisoned)));
+    seen
+}
+
+fn request(id: u32) -> Vec<u8> {
+    bytes_of(&Request {
+        id: RequestId(id),
+        body: unlink("/a"),
+    })
+}
+
+/// Request 1: unlink a name of `length` bytes, as a client without bounds of its own would send it.
+fn unlink_of_length(length: usize) -> Vec<u8> {
+    let mut bytes = vec![1, 1];
+    let mut rest = length;
+    while rest >= 0x80 {
+        bytes.push(0x80 | u8::try_from(rest & 0x7f).unwrap());
+        rest >>= 7;
+    }
+    bytes.push(u8::try_from(rest).unwrap());
+    bytes.resize(bytes.len() + length, b'x');
+    bytes
+}
+
+#[test]
+fn descriptors_with_a_request() {
+    for found in [1, 2, 3, 4] {
+        let seen = broker_sees(&request(7), found);
+        assert_eq!(seen, Violation::Descriptors { expected: 0, found });
+    }
+    for lost in [16, SCM_MAX_FD] {
+        assert_eq!(broker_sees(&request(7), lost), Violation::DescriptorsLost);
+    }
+}
+
+#[test]
+fn packets_that_are_too_long() {
+    assert_eq!(broker_sees(&[0; MAX_MESSAGE + 1], 0), Violation::Oversize);
+    assert_eq!(broker_sees(&[0; 100_000], 0), Violation::Oversize);
+    assert_eq!(broker_sees(&[0; 100_000], 1), Violation::Oversize);
+    // The greatest packet is read, and found to be nonsense.
+    let longest = [0xff; MAX_MESSAGE];
+    assert!(matches!(broker_sees(&longest, 0), Violation::Malformed(_)));
+}
+
+#[test]
+fn packets_that_are_too_short() {
+    let whole = request(1);
+    for end in 1..whole.len() {
+        assert!(
+            matches!(broker_sees(&whole[..end], 0), Violation::Malformed(_)),
+            "{end} bytes"
+        );
+    }
+}
+
+#[test]
+fn packets_that_go_on() {
+    let mut longer = request(1);
+    longer.push(0);
+    assert_eq!(
+        broker_sees(&longer, 0),
+        Violation::TrailingBytes { count: 1 }
+    );
+}
+
+#[test]
+fn empty_packets() {
+    assert_eq!(broker_sees(&[], 0), Violation::Empty);
+    assert_eq!(broker_sees(&[], 1), Violation::Empty);
+    assert_eq!(broker_sees(&[], SCM_MAX_FD), Violation::DescriptorsLost);
+}
+
+#[test]
+fn an_empty_packet_of_a_peer_that_left_is_the_end() {
+    let (client, mut server) = raw_client();
+    send_bytes(&client, &[]);
+    drop(client);
+    assert!(matches!(server.try_recv(), Err(Error::Closed)));
+
+    let (client, mut server) = raw_client();
+    shutdown(&client, Shutdown::Write).unwrap();
+    assert!(matches!(server.try_recv(), Err(Error::Closed)));
+
+    // Descriptors are never part of an end.
+    let (client, mut server) = raw_client();
+    let file = std::fs::File::open("/dev/null").unwrap();
+    send_raw(&client, &[], file.as_fd(), 1);
+    drop(client);
+    assert_eq!(violation(server.try_recv()), Violation::Empty);
+}
+
+#[test]
+fn names_out_of_bounds() {
+    for length in [0, MAX_NAME + 1, 5000] {
+        assert_eq!(
+            broker_sees(&unlink_of_length(length), 0),
+            Violation::BadValue,
+            "{length}"
+        );
+    }
+    assert_eq!(
+        broker_sees(&[1, 1, 3, b'a', 0, b'b'], 0),
+        Violation::BadValue
+    );
+    // A length far beyond the packet must not become an allocation.
+    let claimed = [
+        1, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1,
+    ];
+    assert!(matches!(broker_sees(&claimed, 0), Violation::Malformed(_)));
+
+    let (client, mut server) = raw_client();
+    send_bytes(&client, &unlink_of_length(MAX_NAME));
+    assert!(server.try_recv().unwrap().is_some());
+}
+
+#[test]
+fn values_out_of_bounds() {
+    let open = |access, bits: &[u8], mode: &[u8]| {
+        let parts: [&[u8]; 4] = [&[1, 0, 1, b'a', access], bits, mode, &[]];
+        broker_sees(&parts.concat(), 0)
+    };
+    assert_eq!(open(3, &[0], &[0]), Violation::BadValue, "access mode 3");
+    assert_eq!(
+        open(0, &[0x80, 0x80, 1], &[0]),
+        Violation::BadValue,
+        "bit 14"
+    );
+    assert_eq!(
+        open(0, &[0], &[0x80, 0x20]),
+        Violation::BadValue,
+        "mode 010000"
+    );
+    assert_eq!(
+        broker_sees(&[1, 3], 0),
+        Violation::BadValue,
+        "request kind 3"
+    );
+}
+
+#[test]
+fn integers_not_in_their_shortest_form() {
+    assert_eq!(
+        broker_sees(&[0x81, 0, 1, 1, b'a'], 0),
+        Violation::NotCanonical
+    );
+    assert_eq!(
+        broker_sees(&[1, 1, 0x81, 0, b'a'], 0),
+        Violation::NotCanonical
+    );
+}
