@@ -1,0 +1,68 @@
+//! What a notification asks for.
+
+use nix::libc;
+
+use crate::sys::seccomp::Notification;
+
+/// A system call of the emulator that came to the agent. Addresses are in the emulator's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Call {
+    /// Open the file that the name at `path` leads to.
+    Open {
+        /// Address of the name.
+        path: u64,
+        /// `O_*`.
+        flags: i32,
+        /// Permission bits of a file that is created.
+        mode: u32,
+    },
+    /// Remove the name at `path`.
+    Unlink {
+        /// Address of the name.
+        path: u64,
+    },
+    /// Execute a program.
+    Execute,
+    /// Send a signal to the process `process`.
+    Signal {
+        /// A process id, as the emulator gave it.
+        process: i32,
+    },
+    /// A call that the profile does not list.
+    Unlisted,
+}
+
+impl Call {
+    /// Reads a notification. The descriptor argument of the `*at` calls is `AT_FDCWD`: the filter asks about no other.
+    #[must_use]
+    pub fn of(notification: &Notification) -> Self {
+        let [first, second, third, fourth, ..] = notification.data.args;
+        match libc::c_long::from(notification.data.nr) {
+            libc::SYS_openat => Self::Open { path: second, flags: int(third), mode: unsigned(fourth) },
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_open => Self::Open { path: first, flags: int(second), mode: unsigned(third) },
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_creat => Self::Open {
+                path: first,
+                flags: libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC,
+                mode: unsigned(second),
+            },
+            // With AT_REMOVEDIR it is an rmdir, which nothing here serves.
+            libc::SYS_unlinkat if third == 0 => Self::Unlink { path: second },
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_unlink => Self::Unlink { path: first },
+            libc::SYS_execve | libc::SYS_execveat => Self::Execute,
+            libc::SYS_kill | libc::SYS_tgkill => Self::Signal { process: int(first) },
+            _ => Self::Unlisted,
+        }
+    }
+}
+
+/// The kernel takes the low 32 bits of an `int` argument, whatever the register holds above them.
+fn int(register: u64) -> i32 {
+    i32::from_ne_bytes(unsigned(register).to_ne_bytes())
+}
+
+fn unsigned(register: u64) -> u32 {
+    u32::try_from(register & u64::from(u32::MAX)).unwrap_or_default()
+}

@@ -1,0 +1,147 @@
+//! The agent's parent: a process of the same Landlock layer that does nothing but fork an agent, and another one when
+//! that dies. A replacement made anywhere else could not read the emulator's memory.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::sys::wait::{WaitStatus, waitpid};
+use protocol::{ClientHandshake, ClientSession, SocketMode};
+use sandbox_profiles::{Profile, Variant};
+
+use super::Agent;
+use super::names::Names;
+use crate::confine::capabilities::Keep;
+use crate::confine::seccomp;
+use crate::packets;
+use crate::sys::in_flight::InFlight;
+use crate::sys::process::{self, Fork};
+
+/// Agents of one guest at most; an emulator that can kill them must not keep the host busy with it.
+const MAX_AGENTS: u32 = 100;
+
+/// The byte that goes with a listener, or with the broker's end of a new session.
+const PACKET: u8 = 1;
+
+/// What keeper and agents are given.
+#[derive(Debug)]
+pub struct Config {
+    /// Who looks up which name.
+    pub names: Names,
+    /// Where the broker takes its ends of new sessions from.
+    pub broker: OwnedFd,
+    /// A pidfd of the process that becomes the emulator; none where the emulator forks, and its end shows only on
+    /// the listener.
+    pub life: Option<OwnedFd>,
+    /// Whether a capability is needed to read the emulator's memory, as under Yama.
+    pub needs_capability: bool,
+}
+
+impl Config {
+    /// The capability that agents keep.
+    #[must_use]
+    pub fn capabilities(&self) -> Keep {
+        if self.needs_capability { Keep::ReadMemory } else { Keep::Nothing }
+    }
+}
+
+/// The way to the keeper, for the process that becomes the emulator.
+#[derive(Debug)]
+#[must_use]
+pub struct AgentLink {
+    socket: OwnedFd,
+}
+
+impl AgentLink {
+    /// Gives the listener away; this process keeps no copy, so that nothing waits for a dead agent.
+    ///
+    /// # Errors
+    /// [`Error::Gone`]: the keeper has ended.
+    pub fn give_listener(self, listener: OwnedFd) -> Result<(), Error> {
+        packets::send(self.socket.as_fd(), PACKET, &[listener.as_fd()]).map_err(Error::Gone)
+    }
+}
+
+/// Forks the keeper off. It waits for the listener, and ends if there will be none.
+///
+/// # Errors
+/// [`Error::Fork`].
+pub fn fork_off(config: Config) -> Result<AgentLink, Error> {
+    let (here, there) = packets::pair().map_err(Error::Fork)?;
+    process::detach(|| keep(&config, there)).map_err(Error::Fork)?;
+    Ok(AgentLink { socket: here })
+}
+
+/// The keeper's life; its exit status is nobody's business.
+fn keep(config: &Config, link: OwnedFd) -> i32 {
+    match prepare(config, link).and_then(|prepared| prepared.map_or(Ok(()), |prepared| supervise(config, &prepared))) {
+        Ok(()) => 0,
+        Err(_) => 1,
+    }
+}
+
+struct Prepared {
+    listener: OwnedFd,
+    in_flight: InFlight,
+}
+
+/// Confines the keeper, and with it all agents, and takes the listener.
+fn prepare(config: &Config, link: OwnedFd) -> io::Result<Option<Prepared>> {
+    let mut kept = vec![link.as_raw_fd(), config.broker.as_raw_fd()];
+    kept.extend(config.life.as_ref().map(AsRawFd::as_raw_fd));
+    process::close_all_but(&kept)?;
+    rustix::thread::set_name(c"broker-agent")?;
+    // The emulator must not be able to read, trace or core-dump what answers its calls.
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
+    let in_flight = InFlight::new()?;
+    let filter = seccomp::compile(Profile::Agent, &Variant::default()).map_err(io::Error::other)?;
+    seccomp::install_program(&filter).map_err(io::Error::other)?;
+    let Some((PACKET, descriptors)) = packets::receive(link.as_fd())? else { return Ok(None) };
+    let Some(listener) = descriptors.into_iter().next() else { return Ok(None) };
+    // EINVAL: Linux before 6.6. Answers then take a little longer.
+    drop(crate::sys::seccomp::set_sync_wake_up(listener.as_fd()));
+    Ok(Some(Prepared { listener, in_flight }))
+}
+
+fn supervise(config: &Config, prepared: &Prepared) -> io::Result<()> {
+    for _ in 0..MAX_AGENTS {
+        let session = offer_session(config.broker.as_fd());
+        match process::fork()? {
+            Fork::Child => process::exit_now(i32::from(run_agent(config, prepared, session).is_err())),
+            Fork::Parent(child) => {
+                drop(session);
+                if waitpid(child, None)? == WaitStatus::Exited(child, 0) {
+                    return Ok(());
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Our end of a new session; none when the broker is gone.
+fn offer_session(broker: BorrowedFd<'_>) -> Option<OwnedFd> {
+    let (ours, theirs) = protocol::socketpair(SocketMode::NonBlocking).ok()?;
+    packets::send(broker, PACKET, &[theirs.as_fd()]).ok()?;
+    Some(ours)
+}
+
+fn run_agent(config: &Config, prepared: &Prepared, session: Option<OwnedFd>) -> io::Result<()> {
+    let session = session.and_then(|socket| greet(socket).ok());
+    let life = config.life.as_ref().map(AsFd::as_fd);
+    Agent::new(prepared.listener.as_fd(), session, life, &config.names, &prepared.in_flight).serve()
+}
+
+fn greet(socket: OwnedFd) -> Result<ClientSession, protocol::Error> {
+    ClientHandshake::start(socket)?.finish()
+}
+
+/// Why there is no agent.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It could not be forked.
+    #[error("cannot start the agent of the sandbox: {0}; is there a limit on processes (ulimit -u)?")]
+    Fork(io::Error),
+    /// It ended before the emulator started.
+    #[error("the agent of the sandbox ended before the emulator started ({0}); run `broker check`")]
+    Gone(io::Error),
+}

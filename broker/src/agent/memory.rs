@@ -1,0 +1,70 @@
+//! Reading a name from the emulator's memory: bounded, page by page, into a copy that is all that is ever acted on.
+
+use std::io::IoSliceMut;
+
+use nix::errno::Errno;
+use nix::sys::uio::{RemoteIoVec, process_vm_readv};
+use nix::unistd::Pid;
+
+/// Bytes of a name at most, with the NUL at its end: `PATH_MAX`, include/uapi/linux/limits.h.
+const PATH_MAX: usize = 4096;
+
+/// Reads never cross a boundary of this many bytes, so that one unmapped page does not hide the name before it. Every
+/// page size of Linux is a multiple.
+const PAGE: usize = 4096;
+
+/// The NUL-terminated name at `address` in the memory of `thread`, without the NUL.
+///
+/// # Errors
+/// `EFAULT`: not mapped. `ENAMETOOLONG`: no NUL within 4096 bytes. `EPERM`: the kernel forbids to read this memory.
+/// `ESRCH`: the thread is gone.
+pub fn read_name(thread: Pid, address: u64) -> Result<Vec<u8>, Errno> {
+    let mut base = usize::try_from(address).map_err(|_| Errno::EFAULT)?;
+    let mut name = Vec::with_capacity(128);
+    let mut page = [0; PAGE];
+    while name.len() < PATH_MAX {
+        let length = (PAGE - base % PAGE).min(PATH_MAX - name.len());
+        let chunk = page.get_mut(..length).ok_or(Errno::EFAULT)?;
+        let read = process_vm_readv(
+            thread,
+            &mut [IoSliceMut::new(chunk)],
+            &[RemoteIoVec { base, len: length }],
+        )?;
+        let chunk = chunk.get(..read).ok_or(Errno::EFAULT)?;
+        if let Some(end) = chunk.iter().position(|byte| *byte == 0) {
+            name.extend(chunk.iter().take(end));
+            return Ok(name);
+        }
+        if read == 0 {
+            return Err(Errno::EFAULT);
+        }
+        name.extend_from_slice(chunk);
+        base = base.checked_add(read).ok_or(Errno::EFAULT)?;
+    }
+    Err(Errno::ENAMETOOLONG)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(bytes: &[u8]) -> Result<Vec<u8>, Errno> {
+        read_name(Pid::this(), bytes.as_ptr() as u64)
+    }
+
+    #[test]
+    fn reads_names_up_to_the_kernels_limit() {
+        assert_eq!(read(b"/a\0b").unwrap(), b"/a");
+        assert_eq!(read(b"\0").unwrap(), b"");
+        let mut longest = vec![b'x'; PATH_MAX - 1];
+        longest.push(0);
+        assert_eq!(read(&longest).unwrap().len(), PATH_MAX - 1);
+    }
+
+    #[test]
+    fn refuses_what_the_kernel_would_refuse() {
+        assert_eq!(read(&[b'x'; PATH_MAX + 1]), Err(Errno::ENAMETOOLONG));
+        assert_eq!(read_name(Pid::this(), 8), Err(Errno::EFAULT));
+        assert_eq!(read_name(Pid::this(), u64::MAX), Err(Errno::EFAULT));
+    }
+}

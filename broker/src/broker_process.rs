@@ -1,0 +1,211 @@
+//! The life of the broker process: help the sandbox into being, settle, serve, clean up.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+
+use nix::sys::signal::Signal;
+use rustix::fs::{Mode, OFlags};
+
+use crate::confine::capabilities::Keep;
+use crate::confine::identity::{Groups, Identity};
+use crate::confine::settle;
+use crate::confine::setup_link::{self, BrokerEnd};
+use crate::serve::audit::Audit;
+use crate::serve::grants::{Grant, Grants};
+use crate::serve::workers::Workers;
+use crate::serve::{self, Broker};
+use crate::start::{Belongings, Start};
+use crate::sys::process;
+
+/// Signals that end a group of processes, and are none of the broker's business: it ends when the emulator has ended,
+/// which reopens its images while it shuts down.
+const IGNORED: [Signal; 5] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGPIPE];
+
+/// What the broker is given when it is forked off.
+#[derive(Debug)]
+pub struct Duties {
+    /// What to serve.
+    pub start: Start,
+    /// The id of the process that becomes the emulator.
+    pub pid: u32,
+    /// The link to that process.
+    pub setup: BrokerEnd,
+    /// The link to the agents' keeper.
+    pub keeper: OwnedFd,
+    /// A pidfd of that process.
+    pub started: OwnedFd,
+    /// `--audit`.
+    pub audit: Option<File>,
+    /// `--name`.
+    pub name: Option<String>,
+    /// `-v`.
+    pub verbose: bool,
+}
+
+/// Lives from the fork to the guest's end; the result is the exit status, which nobody waits for.
+pub fn live(mut duties: Duties) -> i32 {
+    match set_up(&mut duties) {
+        Ok(true) => serve_to_the_end(duties),
+        // The other side gave up, and says why.
+        Ok(false) => {
+            duties.start.abandon();
+            1
+        }
+        Err(error) => {
+            eprintln!("broker: {error}");
+            duties.start.abandon();
+            // The other side may be gone too.
+            let _ = duties.setup.failed();
+            1
+        }
+    }
+}
+
+/// Until the broker is confined. `false`: the process that was to become the emulator has ended.
+fn set_up(duties: &mut Duties) -> Result<bool, Error> {
+    leave_the_caller(duties).map_err(Error::Leave)?;
+    if !duties.setup.wait_for_namespaces()? {
+        return Ok(false);
+    }
+    map_ids(duties.pid, duties.start.plan().identity)?;
+    duties.setup.ids_mapped()?;
+    Ok(true)
+}
+
+/// Lets go of what belongs to the caller and to the emulator: descriptors, folder, signals.
+fn leave_the_caller(duties: &Duties) -> io::Result<()> {
+    let mut kept: Vec<RawFd> = vec![2];
+    kept.extend([&duties.keeper, &duties.started].map(AsRawFd::as_raw_fd));
+    kept.push(duties.setup.as_fd().as_raw_fd());
+    kept.extend(duties.audit.as_ref().map(AsRawFd::as_raw_fd));
+    kept.extend(duties.start.descriptors().map(|descriptor| descriptor.as_raw_fd()));
+    process::close_all_but(&kept)?;
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::stdio::dup2_stdout(&null)?;
+    if null.as_raw_fd() != 0 {
+        rustix::stdio::dup2_stdin(&null)?;
+    }
+    // Number 0 must stay, whoever owns it.
+    std::mem::forget(null);
+    rustix::process::chdir("/")?;
+    rustix::thread::set_name(c"broker")?;
+    IGNORED.into_iter().try_for_each(process::ignore)
+}
+
+/// Writes the id maps of the sandbox's user namespace: one user, one group, the same inside as outside.
+fn map_ids(pid: u32, identity: Identity) -> Result<(), Error> {
+    let write = |file: &str, text: String| {
+        let path = format!("/proc/{pid}/{file}");
+        fs::write(&path, text).map_err(|source| Error::MapIds { path, source })
+    };
+    if identity.groups == Groups::Kept {
+        // user_namespaces(7): without it, an ordinary user may not map a group.
+        write("setgroups", "deny".into())?;
+    }
+    write("uid_map", format!("{0} {0} 1", identity.uid))?;
+    write("gid_map", format!("{0} {0} 1", identity.gid))
+}
+
+fn serve_to_the_end(duties: Duties) -> i32 {
+    let Duties { start, pid, mut setup, keeper, started, audit, name, verbose } = duties;
+    let terminal = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 3).ok();
+    let daemonizes = start.plan().command.daemonize;
+    let guest = name.or_else(|| start.plan().command.guest_name.clone()).unwrap_or_else(|| pid.to_string());
+    let mut audit = Audit::new(guest, pid, audit, terminal, verbose);
+    // Standard error is now the audit's, which lets go of it when the guest has become a daemon.
+    if let Err(error) = rustix::stdio::dup2_stderr(rustix::stdio::stdout()) {
+        audit.say(&Error::Leave(error.into()).to_string());
+    }
+    let settled = settle_and_take_views(start, &mut setup);
+    let (grants, workers, belongings) = match settled {
+        Ok(Some(settled)) => settled,
+        Ok(None) => return 1,
+        Err(error) => {
+            audit.say(&error.to_string());
+            let _ = setup.failed();
+            return 1;
+        }
+    };
+    drop(setup);
+    let mut broker =
+        Broker { grants, audit, workers, keeper: Some(keeper), started: Some(started), daemonizes };
+    let served = serve::serve(&mut broker);
+    belongings.remove(broker.grants.iter().map(AsRef::as_ref));
+    broker.audit.summarize();
+    i32::from(served.is_err())
+}
+
+type Settled = (Grants, Workers, Belongings);
+
+/// Confines this process, and takes over the read-only views that the other side has made meanwhile.
+fn settle_and_take_views(start: Start, setup: &mut BrokerEnd) -> Result<Option<Settled>, Error> {
+    let workers = Workers::new().map_err(Error::Leave)?;
+    let plan = start.plan();
+    let keep = if plan.keeps_override { Keep::OpenAnyFile } else { Keep::Nothing };
+    settle::settle(plan.host.abi, keep, &start.broker_rights())?;
+    let (working_directory, absent) = (plan.working_directory.clone(), plan.absent.clone());
+    let (mut grants, belongings) = start.into_grants();
+    let Some(views) = setup.take_views()? else {
+        belongings.remove(grants.iter());
+        return Ok(None);
+    };
+    give_views(&mut grants, views)?;
+    match setup.ready() {
+        // It has said why.
+        Err(setup_link::Error::BrokerEnded) => {
+            belongings.remove(grants.iter());
+            return Ok(None);
+        }
+        other => other?,
+    }
+    Ok(Some((Grants::new(working_directory, grants, absent), workers, belongings)))
+}
+
+/// The views come in the order of the grants.
+fn give_views(grants: &mut [Grant], views: Vec<OwnedFd>) -> Result<(), Error> {
+    if grants.len() != views.len() {
+        return Err(Error::Views { wanted: grants.len(), got: views.len() });
+    }
+    for (grant, view) in grants.iter_mut().zip(views) {
+        let status = rustix::fs::fstat(&view).map_err(|source| Error::Leave(source.into()))?;
+        if (status.st_dev, status.st_ino) != grant.pin.identity() {
+            return Err(Error::WrongView);
+        }
+        grant.view = Some(view);
+    }
+    Ok(())
+}
+
+/// Why there is no broker.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The process could not leave the caller's world.
+    #[error("cannot set the broker up: {0}")]
+    Leave(io::Error),
+    /// The ids could not be mapped.
+    #[error("cannot map the emulator's user into the sandbox: {path}: {source}; start broker as root or as that user")]
+    MapIds {
+        /// The map.
+        path: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The link to the other side.
+    #[error(transparent)]
+    Setup(#[from] setup_link::Error),
+    /// The broker's own confinement.
+    #[error("cannot confine the broker: {0}")]
+    Settle(#[from] settle::Error),
+    /// The other side showed something else than was planned.
+    #[error("{got} files of {wanted} are shown in the sandbox; start again")]
+    Views {
+        /// Grants.
+        wanted: usize,
+        /// Views.
+        got: usize,
+    },
+    /// A view of another file.
+    #[error("a file was replaced while the guest was being started; start again")]
+    WrongView,
+}

@@ -1,0 +1,97 @@
+//! No capability in any set, none to be had again.
+
+use std::io;
+
+use caps::{CapSet, Capability, CapsHashSet};
+use rustix::thread::CapabilitiesSecureBits as Bits;
+
+/// What is left when the rest is dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// No capability at all.
+    Nothing,
+    /// `CAP_SYS_PTRACE` over the sandbox's own user namespace, for an agent under Yama: it reaches the emulator
+    /// and nothing else, for nothing else lives in that namespace.
+    ReadMemory,
+    /// `CAP_DAC_OVERRIDE`, for a broker that root started on images that only this capability opens.
+    OpenAnyFile,
+}
+
+impl Keep {
+    fn set(self) -> CapsHashSet {
+        match self {
+            Self::Nothing => CapsHashSet::new(),
+            Self::ReadMemory => [Capability::CAP_SYS_PTRACE].into(),
+            Self::OpenAnyFile => [Capability::CAP_DAC_OVERRIDE].into(),
+        }
+    }
+}
+
+/// Drops every capability from every set but what `keep` names, which stays permitted and effective only; from then
+/// on uid 0 means nothing, and no execve brings a capability back.
+///
+/// # Errors
+/// `EPERM`: the process may not lower its own sets, which no kernel does.
+pub fn drop_all(keep: Keep) -> Result<(), Error> {
+    let kept = keep.set();
+    caps::clear(None, CapSet::Ambient)?;
+    // An ordinary user's broker holds no CAP_SETPCAP; without capabilities and under no_new_privs neither the secure
+    // bits nor the bounding set give anything.
+    if holds(Capability::CAP_SETPCAP)? {
+        lock_secure_bits()?;
+        drop_bounding_set()?;
+    }
+    caps::clear(None, CapSet::Inheritable)?;
+    caps::set(None, CapSet::Effective, &kept)?;
+    caps::set(None, CapSet::Permitted, &kept)?;
+    Ok(())
+}
+
+/// Sets no_new_privs: no execve gives a right that the process lacks.
+///
+/// # Errors
+/// None on any kernel that broker runs on.
+pub fn forbid_new_privileges() -> Result<(), Error> {
+    rustix::thread::set_no_new_privs(true).map_err(|source| Error::NoNewPrivileges(source.into()))
+}
+
+/// Whether `capability` is in effect.
+///
+/// # Errors
+/// None on any kernel that broker runs on.
+pub fn holds(capability: Capability) -> Result<bool, Error> {
+    Ok(caps::has_cap(None, CapSet::Effective, capability)?)
+}
+
+/// An execve by uid 0 gives no capability, and no set is adjusted when ids change (capabilities(7), securebits).
+fn lock_secure_bits() -> Result<(), Error> {
+    let bits = Bits::NO_ROOT
+        | Bits::NO_ROOT_LOCKED
+        | Bits::NO_SETUID_FIXUP
+        | Bits::NO_SETUID_FIXUP_LOCKED
+        | Bits::KEEP_CAPS_LOCKED
+        | Bits::NO_CAP_AMBIENT_RAISE
+        | Bits::NO_CAP_AMBIENT_RAISE_LOCKED;
+    rustix::thread::set_capabilities_secure_bits(bits).map_err(|source| Error::SecureBits(source.into()))
+}
+
+fn drop_bounding_set() -> Result<(), Error> {
+    for capability in caps::read(None, CapSet::Bounding)? {
+        caps::drop(None, CapSet::Bounding, capability)?;
+    }
+    Ok(())
+}
+
+/// Why capabilities are still there.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A set could not be changed.
+    #[error("cannot drop capabilities: {0}")]
+    Sets(#[from] caps::errors::CapsError),
+    /// The secure bits could not be locked.
+    #[error("cannot lock the secure bits: {0}")]
+    SecureBits(io::Error),
+    /// no_new_privs could not be set.
+    #[error("cannot set no_new_privs: {0}")]
+    NoNewPrivileges(io::Error),
+}

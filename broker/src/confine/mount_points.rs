@@ -1,0 +1,66 @@
+//! The empty folders, files and links of the new root that things are mounted on.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use super::mounts::{Error, open_place};
+
+/// Folders are seen by everybody in the sandbox; nothing in it is worth hiding.
+const DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o755);
+
+/// The folder `path` beneath `root`, made if it is missing, with all above it.
+///
+/// # Errors
+/// [`Error::MountPoint`]: a part of the path is not a folder, or lies in a read-only tree that lacks it.
+pub fn make_directory(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, Error> {
+    match open_place(root, path) {
+        Err(Errno::NOENT) => {
+            let (parent, name) = parent_of(root, path)?;
+            match rustix::fs::mkdirat(&parent, name, DIRECTORY_MODE) {
+                Ok(()) | Err(Errno::EXIST) => open_place(parent.as_fd(), Path::new(name)),
+                Err(errno) => Err(errno),
+            }
+        }
+        other => other,
+    }
+    .map_err(|source| failed(path, source))
+}
+
+/// An empty file `path` beneath `root`, made if it is missing, with the folders above it.
+///
+/// # Errors
+/// [`Error::MountPoint`].
+pub fn make_file(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, Error> {
+    match open_place(root, path) {
+        Err(Errno::NOENT) => {
+            let (parent, name) = parent_of(root, path)?;
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+            rustix::fs::openat(&parent, name, flags, Mode::empty())
+                .and_then(|_| open_place(parent.as_fd(), Path::new(name)))
+        }
+        other => other,
+    }
+    .map_err(|source| failed(path, source))
+}
+
+/// A symbolic link `path` beneath `root`.
+///
+/// # Errors
+/// [`Error::MountPoint`].
+pub fn make_link(root: BorrowedFd<'_>, path: &Path, target: &Path) -> Result<(), Error> {
+    let (parent, name) = parent_of(root, path)?;
+    rustix::fs::symlinkat(target, &parent, name).map_err(|source| failed(path, source))
+}
+
+fn parent_of<'a>(root: BorrowedFd<'_>, path: &'a Path) -> Result<(OwnedFd, &'a Path), Error> {
+    let name = path.file_name().ok_or_else(|| failed(path, Errno::INVAL))?;
+    let parent = make_directory(root, path.parent().unwrap_or(Path::new("/")))?;
+    Ok((parent, Path::new(name)))
+}
+
+fn failed(path: &Path, source: Errno) -> Error {
+    Error::MountPoint { path: path.to_owned(), source: source.into() }
+}

@@ -1,0 +1,254 @@
+//! The root of the sandbox: a fresh tmpfs that holds what the emulator needs, read-only.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+};
+
+use super::mount_points::{make_directory, make_file, make_link};
+use crate::open::pin::Pin;
+use crate::sys::mount::{NO_DEV, NO_EXEC, NO_SUID, READ_ONLY, set_attributes};
+
+/// Bytes that the emulator may keep in a private directory that is not on disk.
+const PRIVATE_MEMORY: &str = "64M";
+
+/// What the root of the sandbox holds.
+#[derive(Debug)]
+pub struct Layout {
+    /// Folders and files of the host that are seen read-only, with all that is mounted beneath them.
+    pub trees: Vec<PathBuf>,
+    /// Symbolic links: where, and to what.
+    pub links: Vec<(PathBuf, PathBuf)>,
+    /// Nodes of the private `/dev`.
+    pub devices: Vec<PathBuf>,
+    /// Folders that the emulator may write, seen by nobody else.
+    pub private: Vec<PrivateDirectory>,
+    /// What was pinned, each seen read-only at the name that the emulator uses.
+    pub grants: Vec<Exposed>,
+    /// The caller's working directory, which exists inside, though empty.
+    pub working_directory: PathBuf,
+}
+
+/// A folder of this guest alone.
+#[derive(Debug)]
+pub struct PrivateDirectory {
+    /// Its path in the sandbox.
+    pub at: PathBuf,
+    /// The folder of the host that holds its files; none: they live in memory.
+    pub on_disk: Option<Arc<Pin>>,
+}
+
+/// A pinned inode and where it is seen.
+#[derive(Debug)]
+pub struct Exposed {
+    /// An absolute path of the sandbox.
+    pub at: PathBuf,
+    /// The inode.
+    pub pin: Arc<Pin>,
+}
+
+/// Clones of all that a layout shows, not mounted anywhere yet.
+#[derive(Debug)]
+pub struct Views {
+    trees: Vec<OwnedFd>,
+    devices: Vec<OwnedFd>,
+    private: Vec<Option<OwnedFd>>,
+    grants: Vec<OwnedFd>,
+}
+
+impl Views {
+    /// Clones every mount of `layout`. Root does so before it enters the namespaces, for it may then clone what it
+    /// could not reach by path; an ordinary user may do so only inside.
+    ///
+    /// # Errors
+    /// [`Error::Clone`]: `EPERM` outside, as an ordinary user. [`Error::Changed`]: something else stands at a pin's
+    /// path by now.
+    pub fn clone_all(layout: &Layout) -> Result<Self, Error> {
+        let trees = layout.trees.iter().map(|path| clone_path(path, READ_ONLY | NO_SUID | NO_DEV, true));
+        let devices = layout.devices.iter().map(|path| clone_path(path, NO_SUID | NO_EXEC, false));
+        let private = layout.private.iter().map(|directory| {
+            let pin = directory.on_disk.as_ref();
+            pin.map(|pin| clone_pin(pin, NO_SUID | NO_DEV | NO_EXEC)).transpose()
+        });
+        let grants = layout.grants.iter().map(|grant| clone_pin(&grant.pin, attributes_of(&grant.pin)));
+        Ok(Self {
+            trees: trees.collect::<Result<_, _>>()?,
+            devices: devices.collect::<Result<_, _>>()?,
+            private: private.collect::<Result<_, _>>()?,
+            grants: grants.collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// The view of each grant, in the order of the layout.
+    pub fn of_grants(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.grants.iter().map(AsFd::as_fd)
+    }
+}
+
+/// A view of an image is read-only and no program; it is a device only if the pin is one.
+fn attributes_of(pin: &Pin) -> u64 {
+    let device = pin.file_type().is_char_device() || pin.file_type().is_block_device();
+    READ_ONLY | NO_SUID | NO_EXEC | if device { 0 } else { NO_DEV }
+}
+
+fn clone_path(path: &Path, attributes: u64, recursive: bool) -> Result<OwnedFd, Error> {
+    let clone = || -> io::Result<OwnedFd> {
+        let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
+        let mount = rustix::mount::open_tree(CWD, path, flags)?;
+        set_attributes(mount.as_fd(), attributes, recursive)?;
+        Ok(mount)
+    };
+    clone().map_err(|source| Error::Clone { path: path.to_owned(), source })
+}
+
+/// Clones the mount of a pinned inode; from another mount namespace than the pin's, by its path, if that still leads
+/// to the same inode.
+fn clone_pin(pin: &Pin, attributes: u64) -> Result<OwnedFd, Error> {
+    let failed = |source: io::Error| Error::Clone { path: pin.path().to_owned(), source };
+    let mount = match clone_descriptor(pin.as_fd()) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            let again = Pin::take(pin.path()).map_err(failed)?;
+            if again.identity() != pin.identity() {
+                return Err(Error::Changed { path: pin.path().to_owned() });
+            }
+            clone_descriptor(again.as_fd())
+        }
+        other => other,
+    };
+    let mount = mount.map_err(failed)?;
+    set_attributes(mount.as_fd(), attributes, false).map_err(failed)?;
+    Ok(mount)
+}
+
+fn clone_descriptor(descriptor: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    Ok(rustix::mount::open_tree(descriptor, "", flags)?)
+}
+
+/// Builds the root from `views`, makes it this process's root, and lets go of the host's.
+///
+/// # Errors
+/// One variant a step.
+pub fn pivot_into(layout: &Layout, views: Views) -> Result<(), Error> {
+    // Nothing that is mounted here may reach the host.
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", private).map_err(Error::step("make the mounts private"))?;
+    let root = mount_tmpfs("16M", "755")?;
+    // A mount point is needed for as long as the root is being built; everything that comes from the host has been
+    // cloned by now, so it does not matter what this hides.
+    place(root.as_fd(), CWD, Path::new("/usr"), MoveMountFlags::empty())?;
+    furnish(layout, views, root.as_fd())?;
+    set_attributes(root.as_fd(), READ_ONLY | NO_SUID | NO_DEV, false)
+        .map_err(|source| Error::Step { step: "make the root read-only", source })?;
+    rustix::process::fchdir(&root).map_err(Error::step("enter the new root"))?;
+    rustix::process::pivot_root(".", ".").map_err(Error::step("pivot_root"))?;
+    // The old root now lies over the new one; below it nothing of the host is left.
+    rustix::mount::unmount(".", UnmountFlags::DETACH).map_err(Error::step("unmount the old root"))?;
+    rustix::process::chdir("/").map_err(Error::step("enter the new root"))?;
+    rustix::process::chdir(&layout.working_directory).map_err(Error::step("enter the working directory"))
+}
+
+fn furnish(layout: &Layout, views: Views, root: BorrowedFd<'_>) -> Result<(), Error> {
+    for (at, target) in &layout.links {
+        make_link(root, at, target)?;
+    }
+    for (path, view) in layout.trees.iter().zip(views.trees) {
+        place_at(root, path, view)?;
+    }
+    for (path, view) in layout.devices.iter().zip(views.devices) {
+        place_at(root, path, view)?;
+    }
+    for (directory, view) in layout.private.iter().zip(views.private) {
+        let view = match view {
+            Some(view) => view,
+            None => mount_tmpfs(PRIVATE_MEMORY, "1777")?,
+        };
+        place_at(root, &directory.at, view)?;
+    }
+    make_directory(root, &layout.working_directory)?;
+    for (grant, view) in layout.grants.iter().zip(views.grants) {
+        place_at(root, &grant.at, view)?;
+    }
+    Ok(())
+}
+
+/// Mounts `view` at `path` beneath `root`, on a file or a folder, as it is one.
+fn place_at(root: BorrowedFd<'_>, path: &Path, view: OwnedFd) -> Result<(), Error> {
+    let status = rustix::fs::fstat(&view).map_err(Error::step("look at a view"))?;
+    let is_directory = rustix::fs::FileType::from_raw_mode(status.st_mode).is_dir();
+    let point = if is_directory { make_directory(root, path)? } else { make_file(root, path)? };
+    place(view.as_fd(), point.as_fd(), Path::new(""), MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH)
+}
+
+fn place(view: BorrowedFd<'_>, at: BorrowedFd<'_>, path: &Path, flags: MoveMountFlags) -> Result<(), Error> {
+    let flags = flags | MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    rustix::mount::move_mount(view, "", at, path, flags).map_err(Error::step("mount into the new root"))
+}
+
+fn mount_tmpfs(size: &str, mode: &str) -> Result<OwnedFd, Error> {
+    let mount = || -> rustix::io::Result<OwnedFd> {
+        let context = rustix::mount::fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        rustix::mount::fsconfig_set_string(context.as_fd(), "size", size)?;
+        rustix::mount::fsconfig_set_string(context.as_fd(), "mode", mode)?;
+        rustix::mount::fsconfig_create(context.as_fd())?;
+        let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+        rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+    };
+    mount().map_err(Error::step("mount a tmpfs"))
+}
+
+/// Why the root could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A mount of the host could not be cloned.
+    #[error("cannot show {} to the sandbox: {source}", path.display())]
+    Clone {
+        /// What was to be shown.
+        path: PathBuf,
+        /// What `open_tree(2)` or `mount_setattr(2)` said.
+        source: io::Error,
+    },
+    /// Somebody replaced a file between two steps of the start.
+    #[error("{} was replaced by another file while the guest was being started; start again", path.display())]
+    Changed {
+        /// The pin's path.
+        path: PathBuf,
+    },
+    /// A mount point could not be made.
+    #[error("cannot make {} in the sandbox: {source}", path.display())]
+    MountPoint {
+        /// Its path.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Another step failed.
+    #[error("cannot build the sandbox's root: {step}: {source}")]
+    Step {
+        /// The step.
+        step: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    fn step(step: &'static str) -> impl Fn(rustix::io::Errno) -> Self {
+        move |source| Self::Step { step, source: source.into() }
+    }
+}
+
+/// A descriptor that only stands for a place.
+pub(super) fn open_place(at: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<OwnedFd> {
+    // Links of the new root are followed inside it.
+    let resolve = rustix::fs::ResolveFlags::IN_ROOT | rustix::fs::ResolveFlags::NO_MAGICLINKS;
+    rustix::fs::openat2(at, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)
+}

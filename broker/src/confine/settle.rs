@@ -1,0 +1,69 @@
+//! The broker's own confinement: it serves as an ordinary process that can open what it pinned, and nothing else.
+
+use std::os::fd::BorrowedFd;
+
+use landlock::{ABI, AccessFs, BitFlags};
+use sandbox_profiles::Profile;
+
+use super::capabilities::{self, Keep};
+use super::landlock::{Rights, enforce_grants};
+use super::seccomp;
+
+/// Confines this process for good. `grants` are all the files that it can open from then on.
+///
+/// # Errors
+/// One variant a step.
+pub fn settle(abi: ABI, keep: Keep, grants: &[(BorrowedFd<'_>, Rights)]) -> Result<(), Error> {
+    // Whoever takes the broker over holds no right that opening the pins does not take.
+    capabilities::drop_all(keep)?;
+    capabilities::forbid_new_privileges()?;
+    // The grant table once more, in the kernel: a bug in the policy opens nothing that was not pinned.
+    enforce_grants(abi, grants)?;
+    // Last, as in the sandbox.
+    seccomp::install_profile(Profile::Broker)?;
+    Ok(())
+}
+
+/// Rights on a file that is only read. Device nodes are useless without their ioctls.
+#[must_use]
+pub fn reading() -> Rights {
+    AccessFs::ReadFile | AccessFs::IoctlDev
+}
+
+/// Rights on a file that is written too: the right to truncate sticks to the descriptor that is handed out.
+#[must_use]
+pub fn writing() -> Rights {
+    reading() | AccessFs::WriteFile | AccessFs::Truncate
+}
+
+/// Rights on a folder in which the broker made a file that it may have to remove.
+#[must_use]
+pub fn removing_files() -> Rights {
+    BitFlags::from(AccessFs::RemoveFile)
+}
+
+/// Rights on the parent of a guest's private folder.
+#[must_use]
+pub fn removing_folders() -> Rights {
+    BitFlags::from(AccessFs::RemoveDir)
+}
+
+/// Rights on a guest's private folder.
+#[must_use]
+pub fn emptying() -> Rights {
+    AccessFs::ReadDir | AccessFs::RemoveFile | AccessFs::RemoveDir
+}
+
+/// Why the broker could not confine itself.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Capabilities.
+    #[error(transparent)]
+    Capabilities(#[from] capabilities::Error),
+    /// Landlock.
+    #[error(transparent)]
+    Landlock(#[from] super::landlock::Error),
+    /// The filter.
+    #[error(transparent)]
+    Seccomp(#[from] seccomp::Error),
+}

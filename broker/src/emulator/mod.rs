@@ -1,0 +1,211 @@
+//! What an emulator's command line says.
+//!
+//! [`parse`] reads the words that would start QEMU and finds every file, device and descriptor that they
+//! name, so that all of them can be opened before QEMU exists. It opens nothing itself. A word that it
+//! does not know, or that names something the sandbox cannot provide, is an error: what a command line
+//! reaches for is known completely, or QEMU is not started.
+//!
+//! [`table`] holds one line an option. Options made of pairs are collected first and understood after the
+//! last word, because QEMU does the same: `-set` changes earlier options and `-snapshot` applies to all drives.
+
+mod blockdev;
+mod chardev;
+mod defaults;
+mod device;
+mod display;
+mod draft;
+mod drive;
+mod driver;
+mod error;
+mod filename;
+mod files;
+mod graph;
+mod json;
+mod machine;
+mod network;
+mod object;
+mod process;
+mod readconfig;
+mod resource;
+mod table;
+#[cfg(test)]
+mod testing;
+mod value;
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::Path;
+
+pub use self::error::Error;
+pub use self::resource::{Access, Backing, CommandLine, Image, Kind, Resource};
+pub use self::table::knows;
+
+use self::draft::{Draft, Group};
+use self::table::{Meaning, Row};
+use self::value::Pairs;
+
+/// Options that also take a JSON object. In the others a brace is ordinary text.
+const JSON: [&str; 6] = ["audiodev", "blockdev", "compat", "device", "netdev", "object"];
+
+/// Reads a command line. `argv` begins with the emulator as typed; `read_config` reads a file that
+/// `-readconfig` names.
+///
+/// # Errors
+/// An [`Error`] that names the option: unknown, without its argument, not to be understood, not served,
+/// or a configuration file that cannot be read.
+pub fn parse(argv: &[OsString], read_config: &dyn Fn(&Path) -> io::Result<Vec<u8>>) -> Result<CommandLine, Error> {
+    let (emulator, words) = argv.split_first().ok_or(Error::NoEmulator)?;
+    let mut draft = Draft::new(read_config);
+    draft.line.argv = argv.to_vec();
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        match option_name(word) {
+            None => drive::disk(&mut draft, &word.to_string_lossy(), word)?,
+            Some(name) => {
+                let row = table::row(name)
+                    .ok_or_else(|| Error::UnknownOption { option: word.to_string_lossy().into_owned() })?;
+                read_option(&mut draft, row, word, &mut words)?;
+            }
+        }
+    }
+    for group in std::mem::take(&mut draft.groups) {
+        (group.read)(&mut draft, &group)?;
+    }
+    graph::add_images(&mut draft)?;
+    machine::default_accelerator(&mut draft, emulator)?;
+    defaults::add(&mut draft);
+    Ok(draft.line)
+}
+
+/// The name in a word that begins with one dash or two; anything else is a disk image.
+/// A name that is not UTF-8 is nobody's, and so is the empty one.
+fn option_name(word: &OsStr) -> Option<&str> {
+    if !word.as_encoded_bytes().starts_with(b"-") {
+        return None;
+    }
+    let name = word.to_str().and_then(|text| text.strip_prefix('-')).unwrap_or_default();
+    Some(name.strip_prefix('-').unwrap_or(name))
+}
+
+fn read_option<'w>(
+    draft: &mut Draft<'_>,
+    row: &'static Row,
+    word: &OsStr,
+    words: &mut impl Iterator<Item = &'w OsString>,
+) -> Result<(), Error> {
+    let argument = if row.takes_argument {
+        words.next().ok_or_else(|| Error::MissingArgument { option: word.to_string_lossy().into_owned() })?
+    } else {
+        OsStr::new("")
+    };
+    let option = as_typed(word, argument);
+    match row.meaning {
+        Meaning::Harmless => {
+            draft.line.informational |= row.takes_argument && asks_for_a_list(row.name, argument);
+            Ok(())
+        }
+        Meaning::Switch(read) => read(draft, &option),
+        Meaning::Text(read) => read(draft, &option, argument),
+        Meaning::Keyed(implied, read) => {
+            let json = JSON.contains(&row.name) && argument.as_encoded_bytes().starts_with(b"{");
+            let pairs = if json { json::pairs(&option, argument)? } else { Pairs::parse(&option, argument, implied)? };
+            draft.groups.push(Group { name: row.name, option, pairs, read, from_file: false });
+            Ok(())
+        }
+        Meaning::Later(instead) => Err(Error::not_served(&option, "the option", instead)),
+    }
+}
+
+/// `-cpu help`, `-d trace:help` and their like: QEMU prints a list and ends.
+fn asks_for_a_list(name: &str, argument: &OsStr) -> bool {
+    let lists = matches!(name, "cpu" | "d" | "vga");
+    lists && (value::is_help(argument) || argument == "trace:help")
+}
+
+/// An option and its argument for messages, cut where it gets long.
+fn as_typed(word: &OsStr, argument: &OsStr) -> String {
+    const LONGEST: usize = 160;
+    let mut text = word.to_string_lossy().into_owned();
+    if !argument.is_empty() {
+        text.push(' ');
+        text.push_str(&argument.to_string_lossy());
+    }
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStringExt;
+
+    use super::testing::{assert_harmless, assert_not_served, line, names};
+    use super::*;
+
+    fn no_files(_: &Path) -> io::Result<Vec<u8>> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    #[test]
+    fn words_are_executed_byte_for_byte() {
+        let odd = OsString::from_vec(b"-drive".to_vec());
+        let value = OsString::from_vec(b"file=\xff,,\xfe,if=none".to_vec());
+        let argv = ["q".into(), odd, value, "-nographic".into(), "-nodefaults".into()];
+        let found = parse(&argv, &no_files).unwrap();
+        assert_eq!(found.argv, argv);
+        assert_eq!(found.resources[0].name, OsString::from_vec(b"\xff,\xfe".to_vec()));
+    }
+
+    #[test]
+    fn one_dash_or_two() {
+        assert_eq!(names(&line(&["--kernel", "k"]).unwrap()), [("k", &Kind::ReadOnlyFile)]);
+        for word in ["---kernel", "-", "--", "-drive=file=x", "-balloon", "-Kernel"] {
+            assert!(matches!(line(&[word, "x"]), Err(Error::UnknownOption { .. })), "{word}");
+        }
+        let odd = OsString::from_vec(b"-\xff".to_vec());
+        assert!(matches!(parse(&["q".into(), odd], &no_files), Err(Error::UnknownOption { .. })));
+    }
+
+    #[test]
+    fn arguments_are_never_taken_for_options() {
+        let found = line(&["-append", "-kernel", "-name", "-version"]).unwrap();
+        assert!(found.resources.is_empty() && !found.informational);
+        assert!(matches!(line(&["-S", "-drive"]), Err(Error::MissingArgument { .. })));
+        assert!(matches!(parse(&[], &no_files), Err(Error::NoEmulator)));
+    }
+
+    #[test]
+    fn messages_name_the_option_and_say_what_to_do() {
+        let text = line(&["--qmp", "unix:/x,server"]).unwrap_err().to_string();
+        assert!(text.starts_with("--qmp unix:/x,server: the socket is not served; "), "{text}");
+        assert!(line(&["-blip"]).unwrap_err().to_string().starts_with("-blip: unknown option"));
+        let long = format!("driver=nbd,export={}", "x".repeat(1000));
+        assert!(line(&["-blockdev", &long]).unwrap_err().to_string().len() < 400);
+    }
+
+    #[test]
+    fn options_with_nothing_behind_them_pass() {
+        assert_harmless(&[
+            &["-m", "256", "-smp", "2,maxcpus=4", "-cpu", "max", "-S", "-no-reboot", "-usb", "-vga", "none"],
+            &["-rtc", "base=utc,clock=vm", "-uuid", "x", "-echr", "1", "-seed", "1", "-loadvm", "tag"],
+            &["-msg", "timestamp=on", "-overcommit", "mem-lock=off", "-action", "panic=pause", "-d", "int"],
+        ]);
+        assert_not_served(&[
+            &["-s"],
+            &["-plugin", "file=libx.so"],
+            &["-perfmap"],
+            &["-virtfs", "local,path=/,mount_tag=t,security_model=none"],
+            &["-fsdev", "local,id=f,path=/,security_model=none"],
+            &["-tpmdev", "passthrough,id=t"],
+            &["-xen-domid", "1"],
+        ]);
+    }
+
+    #[test]
+    fn a_brace_is_json_only_where_qemu_takes_json() {
+        let value = r#"{"a":"x,path=/etc/x,backend=file,id=c,z=y"}"#;
+        assert_eq!(names(&line(&["-chardev", value]).unwrap()), [("/etc/x", &Kind::OutputFile { append: false })]);
+        assert!(line(&["-device", "{nonsense"]).is_err());
+    }
+}

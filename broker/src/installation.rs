@@ -1,0 +1,207 @@
+//! Where an emulator's program, loader, libraries, firmware and modules are, for a QEMU under `/usr` and for one unpacked
+//! anywhere else.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use elf::ElfStream;
+use elf::abi::{DT_RPATH, DT_RUNPATH, PT_INTERP};
+use elf::endian::AnyEndian;
+use sandbox_profiles::Base;
+
+/// What `PATH` is where it is not set: `execvp(3)`.
+const DEFAULT_PATH: &str = "/bin:/usr/bin";
+
+/// Links that take the place of folders on systems with a merged `/usr`.
+const TOP_LINKS: [&str; 6] = ["/bin", "/lib", "/lib32", "/lib64", "/libx32", "/sbin"];
+
+/// Variables of the caller's environment that name folders which the emulator loads code from.
+const CODE_VARIABLES: [&str; 2] = ["LD_LIBRARY_PATH", "QEMU_MODULE_DIR"];
+
+/// An emulator and the files that came with it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Installation {
+    /// Its program, with links resolved.
+    pub binary: PathBuf,
+    /// The loader that its program names.
+    pub loader: Option<PathBuf>,
+    /// Folders and files that it needs, as they are on the host.
+    pub trees: Vec<PathBuf>,
+    /// Links of the host's root folder.
+    pub links: Vec<(PathBuf, PathBuf)>,
+}
+
+/// Finds the emulator that `name` stands for, as a shell would, and what belongs to it.
+///
+/// # Errors
+/// [`Error::NotFound`], [`Error::NotExecutable`], [`Error::NotAProgram`].
+pub fn find(name: &OsStr, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Installation, Error> {
+    let found = find_program(name, environment("PATH"))?;
+    let binary = found.canonicalize().map_err(|source| Error::NotExecutable { path: found.clone(), source })?;
+    let program = read_program(&binary)?;
+    let prefix = prefix_of(&binary);
+    let mut trees: Vec<PathBuf> = vec![binary.clone()];
+    trees.extend(sandbox_profiles::mounts().filter_map(|mount| locate(mount, prefix.as_deref())));
+    trees.extend(program.loader.clone());
+    trees.extend(program.library_folders);
+    for variable in CODE_VARIABLES {
+        let value = environment(variable).unwrap_or_default();
+        trees.extend(split_folders(&value).filter(|folder| folder.is_dir()));
+    }
+    // A build folder keeps firmware beside its programs.
+    trees.extend(["qemu-bundle", "pc-bios"].map(|name| binary.with_file_name(name)).into_iter().filter(|path| path.is_dir()));
+    let links = top_links();
+    let trees = trees.iter().map(|path| through_links(path, &links)).collect();
+    Ok(Installation { binary, loader: program.loader, trees: without_nested(trees), links })
+}
+
+fn find_program(name: &OsStr, path: Option<OsString>) -> Result<PathBuf, Error> {
+    let candidates: Vec<PathBuf> = if name.as_bytes().contains(&b'/') {
+        vec![PathBuf::from(name)]
+    } else {
+        let path = path.unwrap_or_else(|| DEFAULT_PATH.into());
+        std::env::split_paths(&path).map(|folder| folder.join(name)).collect()
+    };
+    let mut denied = None;
+    for candidate in candidates {
+        match executable(&candidate) {
+            Ok(()) => return Ok(candidate),
+            Err(source) if source.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => denied = denied.or(Some(Error::NotExecutable { path: candidate, source })),
+        }
+    }
+    Err(denied.unwrap_or_else(|| Error::NotFound { name: name.to_owned() }))
+}
+
+fn executable(path: &Path) -> io::Result<()> {
+    let metadata = path.metadata()?;
+    if !metadata.is_file() || metadata.permissions().mode() & 0o111 == 0 {
+        return Err(io::Error::from_raw_os_error(libc::EACCES));
+    }
+    Ok(rustix::fs::accessat(rustix::fs::CWD, path, rustix::fs::Access::EXEC_OK, rustix::fs::AtFlags::EACCESS)?)
+}
+
+/// The prefix of `PREFIX/bin/NAME`; none for a program that does not lie in such a folder.
+fn prefix_of(binary: &Path) -> Option<PathBuf> {
+    let folder = binary.parent()?;
+    let is_program_folder = ["bin", "sbin", "libexec"].iter().any(|name| folder.ends_with(name));
+    is_program_folder.then(|| folder.parent().map(Path::to_owned)).flatten()
+}
+
+fn locate(mount: &sandbox_profiles::Mount, prefix: Option<&Path>) -> Option<PathBuf> {
+    let path = match mount.base {
+        Base::System => PathBuf::from(mount.path),
+        Base::Prefix => prefix?.join(mount.path),
+        Base::OwnPrefix => prefix.filter(|prefix| *prefix != Path::new("/usr"))?.join(mount.path),
+    };
+    // What is not optional and missing is reported by name when it is to be shown.
+    (!mount.optional || path.exists()).then_some(path)
+}
+
+struct Program {
+    loader: Option<PathBuf>,
+    library_folders: Vec<PathBuf>,
+}
+
+/// Reads what an ELF program says about its loader and libraries. The file is the operator's, like the kernel's own.
+fn read_program(binary: &Path) -> Result<Program, Error> {
+    let not_a_program = |_| Error::NotAProgram { path: binary.to_owned() };
+    let file = File::open(binary).map_err(|source| Error::NotExecutable { path: binary.to_owned(), source })?;
+    let mut elf = ElfStream::<AnyEndian, _>::open_stream(file).map_err(not_a_program)?;
+    let interpreter = elf.segments().iter().find(|segment| segment.p_type == PT_INTERP).copied();
+    let loader = interpreter.map(|segment| read_interpreter(binary, &segment)).transpose()?;
+    let library_folders = run_paths(&mut elf).iter().flat_map(|paths| run_path_folders(binary, paths)).collect();
+    Ok(Program { loader, library_folders })
+}
+
+fn read_interpreter(binary: &Path, segment: &elf::segment::ProgramHeader) -> Result<PathBuf, Error> {
+    use std::os::unix::fs::FileExt;
+    let unreadable = |source| Error::NotExecutable { path: binary.to_owned(), source };
+    let length = usize::try_from(segment.p_filesz).unwrap_or(usize::MAX).min(4096);
+    let mut bytes = vec![0; length];
+    File::open(binary).and_then(|file| file.read_exact_at(&mut bytes, segment.p_offset)).map_err(unreadable)?;
+    bytes.truncate(bytes.iter().position(|byte| *byte == 0).unwrap_or(length));
+    Ok(PathBuf::from(OsString::from_vec(bytes)))
+}
+
+/// `DT_RUNPATH` and `DT_RPATH`, as written; none for a program without section headers.
+fn run_paths(elf: &mut ElfStream<AnyEndian, File>) -> Vec<Vec<u8>> {
+    let offsets: Vec<usize> = match elf.dynamic() {
+        Ok(Some(dynamic)) => dynamic
+            .iter()
+            .filter(|entry| entry.d_tag == DT_RUNPATH || entry.d_tag == DT_RPATH)
+            .filter_map(|entry| usize::try_from(entry.d_val()).ok())
+            .collect(),
+        _ => return Vec::new(),
+    };
+    let Ok(Some(header)) = elf.section_header_by_name(".dynstr").map(|header| header.copied()) else {
+        return Vec::new();
+    };
+    let Ok(strings) = elf.section_data_as_strtab(&header) else { return Vec::new() };
+    offsets.iter().filter_map(|offset| strings.get_raw(*offset).ok().map(<[u8]>::to_vec)).collect()
+}
+
+/// The folders of a run path that exist, with `$ORIGIN` replaced (ld.so(8)).
+fn run_path_folders(binary: &Path, run_path: &[u8]) -> Vec<PathBuf> {
+    let origin = binary.parent().unwrap_or(Path::new("/")).to_string_lossy();
+    let run_path = String::from_utf8_lossy(run_path).replace("${ORIGIN}", &origin).replace("$ORIGIN", &origin);
+    split_folders(OsStr::new(&run_path)).filter(|folder| folder.is_dir()).collect()
+}
+
+fn split_folders(list: &OsStr) -> impl Iterator<Item = PathBuf> {
+    // Only absolute names: an empty part means the current folder, which is not to be shown.
+    std::env::split_paths(list).filter(|folder| folder.is_absolute()).collect::<Vec<_>>().into_iter()
+}
+
+/// `path` as it reads behind the links of the root folder, which the sandbox has too.
+fn through_links(path: &Path, links: &[(PathBuf, PathBuf)]) -> PathBuf {
+    let behind = |(at, target): &(PathBuf, PathBuf)| {
+        let rest = path.strip_prefix(at).ok()?;
+        Some(Path::new("/").join(target).components().chain(rest.components()).collect())
+    };
+    links.iter().find_map(behind).unwrap_or_else(|| path.to_owned())
+}
+
+/// Leaves out what another tree already shows, and puts outer folders before inner ones.
+fn without_nested(mut trees: Vec<PathBuf>) -> Vec<PathBuf> {
+    trees.sort();
+    trees.dedup();
+    let outer = |path: &PathBuf, all: &[PathBuf]| {
+        !all.iter().any(|other| other != path && path.starts_with(other) && other.is_dir())
+    };
+    trees.iter().filter(|path| outer(path, &trees)).cloned().collect()
+}
+
+fn top_links() -> Vec<(PathBuf, PathBuf)> {
+    let link = |path: &str| Some((PathBuf::from(path), std::fs::read_link(path).ok()?));
+    TOP_LINKS.iter().filter_map(|path| link(path)).collect()
+}
+
+/// Why an emulator cannot be run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No such program.
+    #[error("emulator {} not found; install it, or give its full path", name.display())]
+    NotFound {
+        /// As typed.
+        name: OsString,
+    },
+    /// Not allowed, or no file.
+    #[error("cannot execute {}: {source}", path.display())]
+    NotExecutable {
+        /// The path that was found.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A script, most likely.
+    #[error("{} is not an ELF program; if it is a script around an emulator, name the emulator itself", path.display())]
+    NotAProgram {
+        /// Its path.
+        path: PathBuf,
+    },
+}

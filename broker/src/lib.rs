@@ -1,0 +1,22 @@
+//! Runs an unmodified QEMU in a sandbox in which none of its files exist, and answers its opens with descriptors.
+//!
+//! Where to start reading: [`run`] is the program on one page; [`confine::become_emulator`] is the order in which the
+//! started process is confined, [`confine::settle::settle`] that of the broker; [`serve::serve`] is the broker's loop.
+
+pub mod agent;
+pub mod broker_process;
+pub mod check;
+pub mod cli;
+pub mod confine;
+pub mod emulator;
+pub mod host;
+pub mod installation;
+pub mod open;
+pub mod packets;
+pub mod paths;
+pub mod plan;
+pub mod prober;
+pub mod run;
+pub mod serve;
+pub mod start;
+pub mod sys;

@@ -1,0 +1,46 @@
+//! The `broker` program; all it does itself is to map errors to an exit status.
+
+use std::process::ExitCode;
+
+use broker::cli::{Cli, Command};
+use broker::run::{self, Error};
+use broker::{check, plan};
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    match cli.command {
+        Some(Command::Check) => check::run(),
+        Some(Command::Plan { json, run }) => match run::make_plan(&run.into(), false) {
+            Ok(plan) => plan::show::print(&plan, json),
+            Err(error) => fail(&error),
+        },
+        None => match run::run(&cli.run.into()) {
+            Ok(never) => match never {},
+            Err(error) => fail(&error),
+        },
+    }
+}
+
+/// Help goes to standard output and is a success; a mistake on broker's own command line is broker's failure.
+fn usage(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() {
+        let text = error.render().to_string();
+        let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        eprintln!("broker: {line}; see `broker --help`");
+        return ExitCode::from(125);
+    }
+    // A closed standard output is no reason to fail.
+    let _ = error.print();
+    ExitCode::SUCCESS
+}
+
+fn fail(error: &Error) -> ExitCode {
+    if !error.is_told() {
+        eprintln!("broker: {error}");
+    }
+    ExitCode::from(error.exit_status())
+}

@@ -1,0 +1,8 @@
+//! Everything that is opened before the emulator exists.
+
+pub mod access;
+pub mod chain;
+pub mod inherited;
+pub mod output;
+pub mod pin;
+pub mod private;

@@ -1,0 +1,113 @@
+//! Everything on the command line that is no image.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use protocol::Errno;
+use rustix::fs::FileType;
+
+use super::{Error, FirmwareFolder, Named, Output, Plan, Private};
+use crate::emulator::{Kind, Resource};
+use crate::open::pin::{Pin, check_access};
+use crate::serve::grants::{Access, Role};
+
+/// Permissions of files that QEMU makes: 0666 for logs (fopen), 0600 for the pid file (`qemu_create_pidfile`), 0644 for
+/// guest memory (`file_ram_open`), each before the umask.
+const LOG_MODE: u32 = 0o666;
+const PID_FILE_MODE: u32 = 0o600;
+const MEMORY_MODE: u32 = 0o644;
+
+impl Plan {
+    /// Plans for one resource that is no image.
+    pub(super) fn plan_file(&mut self, resource: &Resource) -> Result<(), Error> {
+        match &resource.kind {
+            // Planned before, all together.
+            Kind::Image(_) => Ok(()),
+            Kind::ReadOnlyFile => self.plan_read_only(resource),
+            Kind::FirmwareName => match Pin::take(Path::new(&resource.name)) {
+                Ok(_) => self.plan_read_only(resource),
+                // The emulator then looks into its own folders, which are there.
+                Err(_) => Ok(()),
+            },
+            Kind::FirmwareDirectory => self.plan_firmware_folder(resource),
+            Kind::OutputFile { .. } => self.plan_output(resource, Role::Output, LOG_MODE),
+            Kind::PidFile => self.plan_output(resource, Role::PidFile, PID_FILE_MODE),
+            Kind::MemoryFile { read_only } => self.plan_memory(resource, *read_only),
+            Kind::Device => self.plan_device(resource),
+        }
+    }
+
+    fn plan_read_only(&mut self, resource: &Resource) -> Result<(), Error> {
+        let pin = self.pin(resource)?;
+        match pin.file_type() {
+            FileType::RegularFile | FileType::CharacterDevice => {
+                self.grant(Role::File, Access::ReadOnly, Named::by(resource), pin)
+            }
+            FileType::Directory => Err(wrong_type(resource, "a folder", "it must be a file")),
+            _ => Err(wrong_type(resource, "no regular file", "give a regular file")),
+        }
+    }
+
+    fn plan_firmware_folder(&mut self, resource: &Resource) -> Result<(), Error> {
+        let pin = self.pin(resource)?;
+        if pin.file_type() != FileType::Directory {
+            return Err(wrong_type(resource, "no folder", "-L takes a folder of firmware files"));
+        }
+        let folder = self.absolute(&resource.name);
+        self.firmware_folders.push(FirmwareFolder { name: resource.name.as_bytes().to_vec(), path: folder });
+        Ok(())
+    }
+
+    fn plan_output(&mut self, resource: &Resource, role: Role, mode: u32) -> Result<(), Error> {
+        let existing = Pin::take(Path::new(&resource.name));
+        if existing.is_ok_and(|pin| pin.file_type() != FileType::RegularFile) {
+            return Err(wrong_type(resource, "no regular file", "give a regular file, or a name that is free"));
+        }
+        let (option, name) = (resource.option.clone(), resource.name.clone());
+        self.outputs.push(Output { role, option, name, mode });
+        Ok(())
+    }
+
+    fn plan_memory(&mut self, resource: &Resource, read_only: bool) -> Result<(), Error> {
+        let access = if read_only { Access::ReadOnly } else { Access::ReadWrite };
+        let pin = match Pin::take(Path::new(&resource.name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !read_only => {
+                return self.plan_output(resource, Role::Memory, MEMORY_MODE);
+            }
+            other => other.map_err(|source| Error::open(resource, source))?,
+        };
+        if pin.file_type() == FileType::Directory {
+            // QEMU makes an unnamed file in it: hugetlbfs, /dev/shm.
+            let at = self.absolute(&resource.name);
+            self.private.retain(|folder| folder.at != at);
+            self.private.push(Private { on_disk_in: Some(at.clone()), at });
+            return Ok(());
+        }
+        self.grant(Role::Memory, access, Named::by(resource), pin)
+    }
+
+    /// A device that is missing, or that the caller may not use, is for the emulator to do without or to complain of; it
+    /// gets the errno that it would get outside.
+    fn plan_device(&mut self, resource: &Resource) -> Result<(), Error> {
+        let usable = Pin::take(Path::new(&resource.name))
+            .and_then(|pin| check_access(pin.as_fd(), true).map(|()| pin));
+        match usable {
+            Ok(pin) => self.grant(Role::Device, Access::ReadWrite, Named::by(resource), pin),
+            Err(error) => {
+                self.absent.push((resource.name.as_bytes().to_vec(), Errno::from_io(&error)));
+                Ok(())
+            }
+        }
+    }
+}
+
+fn wrong_type(resource: &Resource, found: &'static str, wanted: &'static str) -> Error {
+    Error::WrongType {
+        option: resource.option.clone(),
+        name: resource.name.clone(),
+        found,
+        wanted,
+    }
+}

@@ -1,0 +1,131 @@
+//! A plan in words, or as JSON.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use super::Plan;
+use crate::confine::identity::Identity;
+use crate::installation::Installation;
+use crate::serve::grants::{Access, Role};
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    arguments: Vec<String>,
+    identity: Identity,
+    installation: &'a Installation,
+    grants: Vec<ShownGrant>,
+    made: Vec<ShownGrant>,
+    private: Vec<ShownPrivate>,
+    absent: Vec<String>,
+    inherited_descriptors: Vec<i32>,
+    image_roots: Vec<String>,
+    landlock_abi: i32,
+    stand_ins: Vec<&'static str>,
+    broker_keeps_dac_override: bool,
+    notices: &'a [String],
+}
+
+#[derive(Serialize)]
+struct ShownGrant {
+    name: String,
+    access: Access,
+    role: Role,
+    option: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inode_at: Option<String>,
+}
+
+#[derive(Serialize)]
+struct ShownPrivate {
+    at: String,
+    on_disk_in: Option<String>,
+}
+
+/// Prints `plan` on standard output.
+#[must_use]
+pub fn print(plan: &Plan, json: bool) -> ExitCode {
+    let shown = show(plan);
+    let mut out = io::stdout().lock();
+    let printed = if json {
+        serde_json::to_writer_pretty(&mut out, &shown).map_err(io::Error::from).and_then(|()| writeln!(out))
+    } else {
+        write_words(&mut out, &shown)
+    };
+    match printed {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::from(125),
+    }
+}
+
+fn show(plan: &Plan) -> Shown<'_> {
+    let grants = plan.grants.iter().map(|grant| ShownGrant {
+        name: String::from_utf8_lossy(&grant.name).into_owned(),
+        access: grant.access,
+        role: grant.role,
+        option: grant.option.clone(),
+        inode_at: Some(grant.pin.path().display().to_string()),
+    });
+    let made = plan.outputs.iter().map(|output| ShownGrant {
+        name: output.name.to_string_lossy().into_owned(),
+        access: Access::ReadWrite,
+        role: output.role,
+        option: output.option.clone(),
+        inode_at: None,
+    });
+    let private = plan.private.iter().map(|private| ShownPrivate {
+        at: private.at.display().to_string(),
+        on_disk_in: private.on_disk_in.as_ref().map(|folder| folder.display().to_string()),
+    });
+    Shown {
+        arguments: plan.command.argv.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
+        identity: plan.identity,
+        installation: &plan.installation,
+        grants: grants.collect(),
+        made: made.collect(),
+        private: private.collect(),
+        absent: plan.absent.iter().map(|(name, _)| String::from_utf8_lossy(name).into_owned()).collect(),
+        inherited_descriptors: plan.command.descriptors.iter().copied().collect(),
+        image_roots: plan.image_roots.iter().map(|root| root.display().to_string()).collect(),
+        landlock_abi: plan.host.abi as i32,
+        stand_ins: crate::check::stand_ins(plan.host.abi).into_iter().map(|(_, stand_in)| stand_in).collect(),
+        broker_keeps_dac_override: plan.keeps_override,
+        notices: &plan.notices,
+    }
+}
+
+fn write_words(out: &mut impl Write, shown: &Shown<'_>) -> io::Result<()> {
+    writeln!(out, "execute    {}", shown.arguments.join(" "))?;
+    writeln!(out, "as         uid {}, gid {}", shown.identity.uid, shown.identity.gid)?;
+    writeln!(out, "program    {}", shown.installation.binary.display())?;
+    for tree in &shown.installation.trees {
+        writeln!(out, "show       {} read-only", tree.display())?;
+    }
+    for grant in shown.grants.iter().chain(&shown.made) {
+        let access = if grant.access == Access::ReadOnly { "read-only" } else { "read-write" };
+        let verb = if grant.inode_at.is_some() { "grant" } else { "make" };
+        writeln!(out, "{verb:<10} {} {access}, as {:?}, by `{}`", grant.name, grant.role, grant.option)?;
+    }
+    for private in &shown.private {
+        let place = private.on_disk_in.as_ref().map_or("in memory".into(), |folder| format!("on disk in {folder}"));
+        writeln!(out, "private    {} {place}", private.at)?;
+    }
+    for name in &shown.absent {
+        writeln!(out, "absent     {name}")?;
+    }
+    for root in &shown.image_roots {
+        writeln!(out, "root       {root} for backing files")?;
+    }
+    for descriptor in &shown.inherited_descriptors {
+        writeln!(out, "inherit    descriptor {descriptor}")?;
+    }
+    writeln!(out, "landlock   ABI {}", shown.landlock_abi)?;
+    for stand_in in &shown.stand_ins {
+        writeln!(out, "instead    {stand_in}")?;
+    }
+    if shown.broker_keeps_dac_override {
+        writeln!(out, "keep       CAP_DAC_OVERRIDE, in the broker, to open what belongs to others")?;
+    }
+    shown.notices.iter().try_for_each(|notice| writeln!(out, "note       {notice}"))
+}

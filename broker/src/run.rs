@@ -1,0 +1,191 @@
+//! `broker -- EMULATOR ARGS...`: the program on one page.
+
+use std::convert::Infallible;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use caps::Capability;
+
+use crate::broker_process::{self, Duties};
+use crate::confine::mounts::Views;
+use crate::confine::{self, capabilities, setup_link};
+use crate::emulator;
+use crate::host::{self, Host};
+use crate::installation;
+use crate::open::inherited;
+use crate::packets;
+use crate::plan::{self, Options, Plan};
+use crate::start::{self, Start};
+use crate::sys::process;
+
+/// What the operator asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// The emulator and its arguments.
+    pub words: Vec<OsString>,
+    /// What concerns the plan.
+    pub options: Options,
+    /// `--audit`.
+    pub audit: Option<PathBuf>,
+    /// `--name`.
+    pub name: Option<String>,
+    /// `-v`.
+    pub verbose: bool,
+}
+
+/// Runs the emulator in its sandbox, in this process. Only an error returns.
+///
+/// # Errors
+/// [`Error`]; its exit status is [`Error::exit_status`].
+pub fn run(request: &Request) -> Result<Infallible, Error> {
+    let plan = make_plan(request, true)?;
+    for notice in &plan.notices {
+        eprintln!("broker: {notice}");
+    }
+    let audit = request.audit.as_ref().map(|path| open_audit(path)).transpose()?;
+    let start = Start::prepare(plan)?;
+    carry_out(start, request, audit)
+}
+
+/// Plans for the command line of `request`; closes what was inherited and is not named there, if `starting`.
+///
+/// # Errors
+/// What is wrong with the command line, with a file that it names, or with this host.
+pub fn make_plan(request: &Request, starting: bool) -> Result<Plan, Error> {
+    let command = emulator::parse(&request.words, &|path| std::fs::read(path))?;
+    if starting {
+        // Before anything else is opened: what is not named must not even reach the broker.
+        inherited::keep_only(&command.descriptors)?;
+    }
+    let program = request.words.first().ok_or(Error::NoEmulator)?;
+    let installation = installation::find(program, &|name| std::env::var_os(name))?;
+    let host = Host::inspect()?;
+    Ok(Plan::make(host, &request.options, command, installation, std::env::var_os("TMPDIR"))?)
+}
+
+/// Forks the broker off and becomes the emulator.
+fn carry_out(start: Start, request: &Request, audit: Option<File>) -> Result<Infallible, Error> {
+    let parts = Parts::make(&start).inspect_err(|_| start.abandon())?;
+    let Parts { sandbox, sandbox_end, broker_end, keeper, started } = parts;
+    let mut duties = Some(Duties {
+        start,
+        pid: std::process::id(),
+        setup: broker_end,
+        keeper,
+        started,
+        audit,
+        name: request.name.clone(),
+        verbose: request.verbose,
+    });
+    // The broker is forked off first: it must be outside of all that comes, and cleans up from then on.
+    let forked = process::detach(|| duties.take().map_or(1, broker_process::live));
+    forked.map_err(|source| {
+        duties.as_ref().inspect(|duties| duties.start.abandon());
+        Error::Fork(source)
+    })?;
+    drop(duties);
+    confine_self(sandbox, sandbox_end)
+}
+
+fn confine_self(sandbox: confine::Sandbox, link: setup_link::SandboxEnd) -> Result<Infallible, Error> {
+    // Root clones mounts while it still has the rights of the host; an ordinary user never had them.
+    let root = capabilities::holds(Capability::CAP_SYS_ADMIN).map_err(confine::Error::from)?;
+    let views = root.then(|| Views::clone_all(&sandbox.layout)).transpose().map_err(confine::Error::from)?;
+    Ok(confine::become_emulator(sandbox, views, link)?)
+}
+
+/// What is made before the first fork, for both sides of it.
+struct Parts {
+    sandbox: confine::Sandbox,
+    sandbox_end: setup_link::SandboxEnd,
+    broker_end: setup_link::BrokerEnd,
+    keeper: OwnedFd,
+    started: OwnedFd,
+}
+
+impl Parts {
+    fn make(start: &Start) -> Result<Self, Error> {
+        let (sandbox_end, broker_end) = setup_link::pair().map_err(confine::Error::from)?;
+        let (keeper, agents) = packets::pair().map_err(Error::Descriptors)?;
+        let own = rustix::process::getpid();
+        let flags = rustix::process::PidfdFlags::empty();
+        let started = rustix::process::pidfd_open(own, flags).map_err(|source| Error::Descriptors(source.into()))?;
+        // A daemon's first process ends early; the end of the last shows on the listener.
+        let life = if start.plan().command.daemonize {
+            None
+        } else {
+            Some(started.as_fd().try_clone_to_owned().map_err(Error::Descriptors)?)
+        };
+        let sandbox = start.sandbox(agents, life)?;
+        Ok(Self { sandbox, sandbox_end, broker_end, keeper, started })
+    }
+}
+
+fn open_audit(path: &PathBuf) -> Result<File, Error> {
+    let opened = File::options().append(true).create(true).open(path);
+    opened.map_err(|source| Error::Audit { path: path.clone(), source })
+}
+
+/// Why the emulator does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Nothing behind `--`.
+    #[error("no emulator named; say `broker -- qemu-system-x86_64 ...`")]
+    NoEmulator,
+    /// The emulator's command line.
+    #[error(transparent)]
+    CommandLine(#[from] emulator::Error),
+    /// Inherited descriptors.
+    #[error(transparent)]
+    Inherited(#[from] inherited::Error),
+    /// The emulator's program.
+    #[error(transparent)]
+    Installation(#[from] installation::Error),
+    /// This host.
+    #[error(transparent)]
+    Host(#[from] host::Error),
+    /// A file of the command line.
+    #[error(transparent)]
+    Plan(#[from] plan::Error),
+    /// Files that had to be made.
+    #[error(transparent)]
+    Start(#[from] start::Error),
+    /// The sandbox.
+    #[error(transparent)]
+    Confine(#[from] confine::Error),
+    /// The audit file.
+    #[error("cannot open the audit file {}: {source}", path.display())]
+    Audit {
+        /// As typed.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// No descriptor is left.
+    #[error("cannot make the sockets of the sandbox: {0}; raise the limit on open files (ulimit -n)")]
+    Descriptors(io::Error),
+    /// No process is left.
+    #[error("cannot fork the broker off: {0}; raise the limit on processes (ulimit -u)")]
+    Fork(io::Error),
+}
+
+impl Error {
+    /// 127: the emulator was not found. 126: it cannot be executed. 125: everything else.
+    #[must_use]
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            Self::Installation(installation::Error::NotFound { .. }) => 127,
+            Self::Installation(_) | Self::Confine(confine::Error::Execute { .. }) => 126,
+            _ => 125,
+        }
+    }
+
+    /// Whether another process has told the operator already.
+    #[must_use]
+    pub fn is_told(&self) -> bool {
+        matches!(self, Self::Confine(confine::Error::Setup(setup_link::Error::BrokerFailed)))
+    }
+}

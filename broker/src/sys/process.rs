@@ -1,0 +1,157 @@
+//! Forking, signals' dispositions and descriptor ranges.
+
+use std::io;
+use std::os::fd::RawFd;
+
+use nix::sys::signal::{SigHandler, Signal, SigSet, SigmaskHow};
+use nix::unistd::{ForkResult, Pid};
+
+/// Which side of a fork this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Fork {
+    /// The new process.
+    Child,
+    /// The process that forked, with its child's id.
+    Parent(Pid),
+}
+
+/// Forks this process, which must have one thread.
+///
+/// # Errors
+/// `EAGAIN`: a limit on processes. `EDEADLK`: this process has several threads, so a lock may be held for ever
+/// in the child.
+pub fn fork() -> io::Result<Fork> {
+    // Tests run on a thread of their own, beside one that only waits for them.
+    if !cfg!(test) && !is_single_threaded()? {
+        return Err(io::Error::from_raw_os_error(libc::EDEADLK));
+    }
+    // SAFETY: the process has one thread (checked above; in tests the others are idle or in code that a child of theirs
+    // survives), so no lock of the allocator or of the standard library
+    // can be held by a thread that the child lacks; the child may go on as an ordinary program.
+    match unsafe { nix::unistd::fork() }? {
+        ForkResult::Child => Ok(Fork::Child),
+        ForkResult::Parent { child } => Ok(Fork::Parent(child)),
+    }
+}
+
+/// Whether the kernel counts one thread: the link count of `/proc/self/task` is two more than the threads.
+fn is_single_threaded() -> io::Result<bool> {
+    match rustix::fs::stat("/proc/self/task") {
+        Ok(status) => Ok(status.st_nlink == 3),
+        // A process in the sandbox has no /proc; it was single-threaded when it entered and starts no thread.
+        Err(rustix::io::Errno::NOENT) => Ok(true),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Ends this process at once: no destructor, no exit handler, no flush of a parent's buffers.
+pub fn exit_now(status: i32) -> ! {
+    // SAFETY: `_exit` takes no pointer and does not return.
+    unsafe { libc::_exit(status) }
+}
+
+/// Closes every descriptor from `first` to `last`, both included. Who calls owns none of them any more.
+///
+/// # Errors
+/// `ENOSYS`: Linux before 5.9.
+pub fn close_range(first: RawFd, last: RawFd) -> io::Result<()> {
+    let (first, last) = (first.unsigned_abs(), last.unsigned_abs());
+    // SAFETY: no pointer is passed. The callers run this before they own a descriptor in the range, or in a
+    // forked child that never drops the owners it inherited (it ends in `exit_now`).
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Makes this process deaf to `signal`.
+///
+/// # Errors
+/// `EINVAL`: a signal that cannot be ignored.
+pub fn ignore(signal: Signal) -> io::Result<()> {
+    // SAFETY: SIG_IGN runs no code of ours.
+    unsafe { nix::sys::signal::signal(signal, SigHandler::SigIgn) }?;
+    Ok(())
+}
+
+/// Gives `signal` its default effect back.
+///
+/// # Errors
+/// `EINVAL`: a signal whose effect cannot be changed.
+pub fn restore_default(signal: Signal) -> io::Result<()> {
+    // SAFETY: SIG_DFL runs no code of ours.
+    unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) }?;
+    Ok(())
+}
+
+/// Blocks no signal in this thread.
+///
+/// # Errors
+/// None are documented for these arguments.
+pub fn unblock_all_signals() -> io::Result<()> {
+    nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
+    Ok(())
+}
+
+/// Whether `thread` is a thread of `process`, both as ids of this pid namespace.
+#[must_use]
+pub fn is_thread_of(thread: i32, process: i32) -> bool {
+    // SAFETY: no pointer is passed, and signal 0 is never delivered (tgkill(2)).
+    unsafe { libc::syscall(libc::SYS_tgkill, process, thread, 0) == 0 }
+}
+
+/// Closes every descriptor but `kept`. What owns one of the others must never be dropped afterwards, so this is for a
+/// forked child that ends in [`exit_now`].
+///
+/// # Errors
+/// `ENOSYS`: Linux before 5.9.
+pub fn close_all_but(kept: &[RawFd]) -> io::Result<()> {
+    let mut kept = kept.to_vec();
+    kept.sort_unstable();
+    kept.dedup();
+    let mut next = 0;
+    for descriptor in kept {
+        if descriptor > next {
+            close_range(next, descriptor - 1)?;
+        }
+        next = descriptor + 1;
+    }
+    close_range(next, RawFd::MAX)
+}
+
+/// Lets `body` run in a new process that is nobody's child and in a session of its own, so that no signal of a terminal
+/// reaches it and nobody has to reap it. The new process ends with the status that `body` returns.
+///
+/// # Errors
+/// Those of [`fork`].
+pub fn detach(body: impl FnOnce() -> i32) -> io::Result<()> {
+    match fork()? {
+        Fork::Parent(child) => {
+            nix::sys::wait::waitpid(child, None)?;
+            Ok(())
+        }
+        Fork::Child => exit_now(match detach_child() {
+            Ok(Fork::Child) => body(),
+            Ok(Fork::Parent(_)) => 0,
+            Err(_) => 1,
+        }),
+    }
+}
+
+fn detach_child() -> io::Result<Fork> {
+    nix::unistd::setsid()?;
+    fork()
+}
+
+/// Whether `number` is an open descriptor of this process.
+#[must_use]
+pub fn is_open(number: RawFd) -> bool {
+    // SAFETY: F_GETFD takes no argument, changes nothing, and answers EBADF for a number that is not open.
+    unsafe { libc::fcntl(number, libc::F_GETFD) >= 0 }
+}
+
+/// Whether `number` is an open descriptor of a terminal.
+#[must_use]
+pub fn is_terminal(number: RawFd) -> bool {
+    // SAFETY: isatty only asks about a descriptor; any number is a valid argument.
+    unsafe { libc::isatty(number) == 1 }
+}
