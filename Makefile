@@ -1,0 +1,38 @@
+# make demo      boots a real guest under the broker
+# make test      all tests that run on this host
+# make test-vm, make test-debian13   the same on other kernels, and with QEMU 10 (root only)
+# make lint      formatting, clippy, documentation
+# make bench     what the broker costs
+target := $(or $(CARGO_TARGET_DIR),target)
+export BROKER_TESTS_GUEST ?= $(abspath $(target)/guest)
+
+.PHONY: demo test test-vm test-debian13 bench lint install guest
+
+demo: guest
+	cargo build --release --package broker
+	tests/setup/demo.sh $(target)/release/broker $(BROKER_TESTS_GUEST) $(target)/demo
+
+test: guest
+	cargo test --workspace
+
+test-vm: install
+	tests/vm/test.sh $(target)/vm
+
+test-debian13: guest
+	tests/setup/install.sh debootstrap
+	tests/debian13/test.sh $(target)/debian13 $(BROKER_TESTS_GUEST)
+
+bench: install
+	tests/setup/install.sh bubblewrap
+	cargo run --release --package benches
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
+
+install:
+	tests/setup/install.sh
+
+guest: install
+	tests/setup/guest.sh $(BROKER_TESTS_GUEST)

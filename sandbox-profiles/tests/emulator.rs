@@ -1,0 +1,161 @@
+//! What the emulator's program must do whatever a later edit of its profile says.
+
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails"
+)]
+
+mod interpreter;
+
+use interpreter::{Call, run};
+use sandbox_profiles::{Profile, Variant, compile, rules, syscall_name};
+
+#[test]
+fn the_hot_calls_of_an_emulator_stay_free_of_arguments() {
+    let program = compile(Profile::QemuSystem, &Variant::default()).unwrap();
+    for name in [
+        "ppoll",
+        "futex",
+        "read",
+        "write",
+        "preadv",
+        "pwritev",
+        "io_submit",
+        "io_getevents",
+        "ioctl",
+    ] {
+        let rule = rules(Profile::QemuSystem)
+            .find(|rule| rule.call == name)
+            .unwrap();
+        let verdict = run(&program.instructions, &Call::native(rule.number, [0; 6]));
+        assert_eq!(verdict.action, libc::SECCOMP_RET_ALLOW, "{name}");
+        assert!(!verdict.loaded_arguments, "{name}");
+    }
+}
+
+/// What the threat model names must be refused whatever a later edit of the profile says.
+#[test]
+fn dangerous_calls_are_never_allowed_to_the_emulator() {
+    let never = [
+        "ptrace",
+        "process_vm_readv",
+        "process_vm_writev",
+        "process_madvise",
+        "pidfd_open",
+        "pidfd_getfd",
+        "pidfd_send_signal",
+        "kcmp",
+        "keyctl",
+        "add_key",
+        "request_key",
+        "bpf",
+        "perf_event_open",
+        "userfaultfd",
+        "mount",
+        "umount2",
+        "pivot_root",
+        "chroot",
+        "open_tree",
+        "move_mount",
+        "fsopen",
+        "fsmount",
+        "fspick",
+        "mount_setattr",
+        "name_to_handle_at",
+        "open_by_handle_at",
+        "unshare",
+        "setns",
+        "clone3",
+        "setuid",
+        "setresuid",
+        "setgroups",
+        "capset",
+        "personality",
+        "openat2",
+        "execve",
+        "execveat",
+        "bind",
+        "connect",
+        "io_uring_setup",
+        "shmget",
+        "msgget",
+        "semget",
+        "mq_open",
+        "memfd_secret",
+        "fchmod",
+        "fchownat",
+        "fsetxattr",
+        "utimensat",
+        "linkat",
+        "symlinkat",
+        "mknodat",
+        "renameat2",
+        "init_module",
+        "kexec_load",
+        "reboot",
+        "swapon",
+        "quotactl",
+        "syslog",
+        "acct",
+        "rt_sigqueueinfo",
+        "rt_tgsigqueueinfo",
+        "tkill",
+        "ioprio_set",
+        "setpriority",
+        "migrate_pages",
+        "move_pages",
+    ];
+    let program = compile(Profile::QemuSystem, &Variant::default()).unwrap();
+    for name in never {
+        let number = (0..1100).find(|number| syscall_name(*number) == Some(name));
+        let number = number.unwrap_or_else(|| panic!("{name} has no number"));
+        for argument in [0, 1, u64::from(u32::MAX), u64::MAX] {
+            let verdict = run(&program.instructions, &Call::native(number, [argument; 6]));
+            assert_ne!(verdict.action, libc::SECCOMP_RET_ALLOW, "{name}");
+        }
+    }
+}
+
+#[test]
+fn terminal_ioctls_are_refused_whatever_the_upper_half_of_the_register_says() {
+    let variant = Variant {
+        filter_terminal_ioctls: true,
+        ..Variant::default()
+    };
+    let program = compile(Profile::QemuSystem, &variant).unwrap();
+    let number = rules(Profile::QemuSystem)
+        .find(|rule| rule.call == "ioctl")
+        .unwrap()
+        .number;
+    for request in [0x5412, 0x541C, 0x1_0000_5412, 0xFFFF_FFFF_0000_541C] {
+        let verdict = run(
+            &program.instructions,
+            &Call::native(number, [0, request, 0, 0, 0, 0]),
+        );
+        assert_eq!(
+            verdict.action,
+            libc::SECCOMP_RET_ERRNO | libc::EPERM as u32,
+            "{request:#x}"
+        );
+    }
+    let tcgets = Call::native(number, [0, 0x5401, 0, 0, 0, 0]);
+    assert_eq!(
+        run(&program.instructions, &tcgets).action,
+        libc::SECCOMP_RET_ALLOW
+    );
+}
+
+#[test]
+fn names_and_numbers_of_system_calls_agree_with_libc() {
+    assert_eq!(syscall_name(libc::SYS_openat as u32), Some("openat"));
+    assert_eq!(
+        syscall_name(libc::SYS_newfstatat as u32),
+        Some("newfstatat")
+    );
+    assert_eq!(syscall_name(469), Some("file_setattr"));
+    assert_eq!(syscall_name(4000), None);
+}

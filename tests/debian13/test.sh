@@ -1,0 +1,31 @@
+#!/bin/sh
+# test.sh FOLDER GUEST: runs the tests in a Debian 13 (made in FOLDER), that is with QEMU 10 and a newer C library,
+# on this host's kernel. GUEST is the folder of tests/setup/guest.sh. Needs root.
+set -eu
+here=$(dirname "$(realpath "$0")")
+folder=$(realpath -m "$1")
+guest=$(realpath "$2")
+
+"$here/setup.sh" "$folder"
+"$here/../setup/programs.sh" "$folder/programs"
+
+# A mount namespace whose root is the tree. Not a mere chroot: in one, no user namespace can be made.
+# shellcheck disable=SC2016 # the inner shell's
+exec unshare --mount --propagation private sh -c '
+    set -eu
+    tree=$1 programs=$2 guest=$3
+    mount --bind "$tree" "$tree"
+    for name in dev proc sys; do mount --rbind "/$name" "$tree/$name"; done
+    mkdir -p "$tree/programs" "$tree/guest" "$tree/old"
+    mount --bind "$programs" "$tree/programs"
+    mount --bind "$guest" "$tree/guest"
+    mount -t tmpfs -o mode=755 run "$tree/run"
+    cd "$tree"
+    pivot_root . old
+    umount -l /old
+    export BROKER_TESTS_BINARY=/programs/broker BROKER_TESTS_GUEST=/guest TMPDIR=/tmp
+    for program in /programs/test-*; do
+        echo "== $program on Debian $(cat /etc/debian_version)"
+        "$program"
+    done
+' sh "$folder/tree" "$folder/programs" "$guest"

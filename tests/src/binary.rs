@@ -1,0 +1,56 @@
+//! Where the program under test is.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use crate::error::{During, Error, Result};
+
+/// The `broker` binary of the same build as this test: `BROKER_TESTS_BINARY` when set, else built once by
+/// cargo in this test's own target folder and profile (cargo tells only a package's own tests where its
+/// binaries are).
+///
+/// # Errors
+/// When cargo fails, with cargo's message.
+pub fn broker_binary() -> Result<&'static Path> {
+    static BINARY: OnceLock<std::result::Result<PathBuf, String>> = OnceLock::new();
+    match BINARY.get_or_init(|| find_or_build().map_err(|error| error.to_string())) {
+        Ok(path) => Ok(path),
+        Err(message) => Err(Error::Unexpected(message.clone())),
+    }
+}
+
+/// The work of [`broker_binary`], done once.
+fn find_or_build() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("BROKER_TESTS_BINARY") {
+        return Ok(path.into());
+    }
+    let test = std::env::current_exe().during("find this test's own path")?;
+    // TARGET/PROFILE/deps/TEST-HASH
+    let (Some(profile), Some(target)) = (test.ancestors().nth(2), test.ancestors().nth(3)) else {
+        return Err(Error::Unexpected(format!("{} is not in cargo's target folder", test.display())));
+    };
+    build(target, profile)?;
+    Ok(profile.join("broker"))
+}
+
+/// Lets cargo bring `PROFILE/broker` up to date; nothing is done when it is.
+fn build(target: &Path, profile: &Path) -> Result<()> {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo
+        .args(["build", "--quiet", "--package", "broker", "--bin", "broker"])
+        .env("CARGO_TARGET_DIR", target)
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
+    if profile.ends_with("release") {
+        cargo.arg("--release");
+    }
+    let output = cargo.output().during("start cargo to build the broker")?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(Error::Tool {
+        program: "cargo build --package broker".to_owned(),
+        status: output.status,
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    })
+}

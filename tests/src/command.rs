@@ -1,0 +1,188 @@
+//! Starting the emulator, under the broker or bare.
+
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::binary::broker_binary;
+use crate::emulator::{Emulator, Finished, Surroundings};
+use crate::error::{During, Result};
+use crate::qmp::Qmp;
+use crate::workdir::Workdir;
+
+/// A user who need not exist in `/etc/passwd`, for tests that start as an ordinary user.
+pub const ORDINARY_USER: u32 = 12345;
+
+/// Arguments that leave nothing to QEMU's defaults: no devices but those named, no window, no network.
+pub const PLAIN_QEMU: &[&str] = &["-nodefaults", "-display", "none", "-nic", "none", "-m", "64"];
+
+/// The shell's line that moves standard input to the monitor's descriptor and then becomes the program. The
+/// descriptor must be inherited by this one child only, which std cannot say without unsafe code.
+const MOVE_MONITOR: &str = "exec 9<&0 0</dev/null; exec \"$@\"";
+
+/// Arguments that put the monitor on the descriptor that [`MOVE_MONITOR`] made.
+const MONITOR: &[&str] = &["-chardev", "socket,id=monitor,fd=9", "-mon", "chardev=monitor,mode=control"];
+
+/// Whether the emulator is started without the broker.
+#[must_use]
+pub fn is_bare() -> bool {
+    std::env::var_os("BROKER_TESTS_BARE").is_some()
+}
+
+/// One start to be: `broker OPTIONS -- PROGRAM ARGUMENTS`.
+#[derive(Debug)]
+pub struct BrokerCommand<'a> {
+    workdir: &'a Workdir,
+    user: Option<u32>,
+    options: Vec<OsString>,
+    program: OsString,
+    arguments: Vec<OsString>,
+    marker: String,
+}
+
+impl<'a> BrokerCommand<'a> {
+    /// A start of `qemu-system-x86_64` in the work folder, as the user who runs the tests.
+    #[must_use]
+    pub fn new(workdir: &'a Workdir) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        Self {
+            workdir,
+            user: None,
+            options: Vec::new(),
+            program: "qemu-system-x86_64".into(),
+            arguments: Vec::new(),
+            marker: format!("broker-start-{}-{number:04}", std::process::id()),
+        }
+    }
+
+    /// Starts as an ordinary user: as `user` and the group of the same number when the tests run as root
+    /// (the work folder is given to that user at the start), else as whoever runs them.
+    #[must_use]
+    pub fn user(mut self, user: u32) -> Self {
+        self.user = rustix::process::getuid().is_root().then_some(user);
+        self
+    }
+
+    /// Adds options of the broker.
+    #[must_use]
+    pub fn options<T: Into<OsString>>(mut self, options: impl IntoIterator<Item = T>) -> Self {
+        self.options.extend(options.into_iter().map(Into::into));
+        self
+    }
+
+    /// Another program than `qemu-system-x86_64`.
+    #[must_use]
+    pub fn program(mut self, program: impl Into<OsString>) -> Self {
+        self.program = program.into();
+        self
+    }
+
+    /// Adds arguments of the emulator.
+    #[must_use]
+    pub fn args<T: Into<OsString>>(mut self, arguments: impl IntoIterator<Item = T>) -> Self {
+        self.arguments.extend(arguments.into_iter().map(Into::into));
+        self
+    }
+
+    /// Adds [`PLAIN_QEMU`] under TCG with the serial port on standard output and a disk that the boot sector
+    /// starts from; `drive` is the value of `-drive` without the interface.
+    #[must_use]
+    pub fn boot_sector(self, drive: &str) -> Self {
+        self.boot_sector_on("tcg", drive)
+    }
+
+    /// The same with another accelerator.
+    #[must_use]
+    pub fn boot_sector_on(self, accelerator: &str, drive: &str) -> Self {
+        let drive = format!("if=virtio,{drive}");
+        self.args(PLAIN_QEMU).args(["-accel", accelerator, "-serial", "stdio", "-drive", &drive])
+    }
+
+    /// Starts it.
+    ///
+    /// # Errors
+    /// When a process cannot be made.
+    pub fn start(self) -> Result<Emulator> {
+        self.launch(None)
+    }
+
+    /// Starts it with a monitor on an inherited descriptor, and waits for the monitor's greeting.
+    ///
+    /// # Errors
+    /// As [`Self::start`], and when no greeting comes; what the emulator said is then in the error.
+    pub fn start_with_monitor(mut self) -> Result<(Emulator, Qmp)> {
+        self.arguments.extend(MONITOR.iter().map(Into::into));
+        let (ours, theirs) = UnixStream::pair().during("make the monitor's sockets")?;
+        let emulator = self.launch(Some(theirs.into()))?;
+        match Qmp::greet(ours) {
+            Ok(qmp) => Ok((emulator, qmp)),
+            Err(error) => Err(emulator.explain(error)),
+        }
+    }
+
+    /// Runs it to its end.
+    ///
+    /// # Errors
+    /// As [`Self::start`], and when it does not end.
+    pub fn run(self) -> Result<Finished> {
+        self.start()?.wait()
+    }
+
+    /// The one place where the process is made.
+    fn launch(mut self, monitor: Option<OwnedFd>) -> Result<Emulator> {
+        let line = self.command_line()?;
+        if let Some(user) = self.user {
+            self.workdir.give_to(user)?;
+        }
+        let mut words: Vec<OsString> = Vec::new();
+        if monitor.is_some() {
+            words.extend(["sh", "-c", MOVE_MONITOR, "sh"].map(OsString::from));
+        }
+        words.extend(line);
+        let mut words = words.into_iter();
+        let mut command = Command::new(words.next().unwrap_or_default());
+        let surroundings = Surroundings::look()?;
+        let (stdout, stdout_path) = self.workdir.log(&format!("{}.out", self.marker))?;
+        let (stderr, stderr_path) = self.workdir.log(&format!("{}.err", self.marker))?;
+        command
+            .args(words)
+            .current_dir(self.workdir.files())
+            .env("BROKER_TEST_START", &self.marker)
+            .stdin(monitor.map_or_else(Stdio::null, Stdio::from))
+            .stdout(stdout)
+            .stderr(stderr);
+        if let Some(user) = self.user {
+            command.uid(user).gid(user);
+        }
+        let child = command.spawn().during(format!("start {:?}", self.program))?;
+        Ok(Emulator::new(child, self.marker, stdout_path, stderr_path, surroundings))
+    }
+
+    /// All words of the command line. An ordinary user gets a copy of the broker: the target folder may lie
+    /// where only root can go.
+    fn command_line(&mut self) -> Result<Vec<OsString>> {
+        let mut line: Vec<OsString> = Vec::new();
+        if !is_bare() {
+            let built = broker_binary()?;
+            let binary: PathBuf = match self.user {
+                Some(_) => {
+                    let copy = self.workdir.aside().join(format!("{}.broker", self.marker));
+                    std::fs::copy(built, &copy).during(format!("copy {}", built.display()))?;
+                    copy
+                }
+                None => built.to_owned(),
+            };
+            line.push(binary.into());
+            line.append(&mut self.options);
+            line.push("--".into());
+        }
+        line.push(self.program.clone());
+        line.append(&mut self.arguments);
+        Ok(line)
+    }
+}

@@ -1,0 +1,46 @@
+//! What the integration tests share: real images, a real guest, and the emulator started under the broker
+//! (or, with `BROKER_TESTS_BARE=1`, without it: the same expectations must then hold for plain QEMU, which
+//! is how a test is told apart from a wish).
+//!
+//! A test reads as: [`need!`] what the host must offer, a [`Workdir`] with images in it, a
+//! [`BrokerCommand`] started, an [`Emulator`] spoken to through [`Qmp`], and at the end
+//! [`Emulator::assert_nothing_left`].
+
+mod binary;
+mod boot_sector;
+mod command;
+mod emulator;
+mod error;
+mod guest;
+mod images;
+mod need;
+mod process;
+mod qmp;
+mod save;
+mod wait;
+mod workdir;
+
+pub use binary::broker_binary;
+pub use boot_sector::{ALIVE, WRITE_FAILED, WROTE, boot_disk};
+pub use command::{BrokerCommand, ORDINARY_USER, PLAIN_QEMU, is_bare};
+pub use emulator::{Emulator, Finished};
+pub use error::{During, Error, Result};
+pub use guest::Guest;
+pub use images::{backing_file, qcow2_over, raw_boot_disk, two_level_chain, writes_in};
+pub use need::{Need, is_met, require};
+pub use process::{Process, ThreadStatus, descendants_of, marked_with};
+pub use qmp::Qmp;
+pub use save::save_to_descriptor;
+pub use wait::{PATIENCE, until};
+pub use workdir::Workdir;
+
+/// Returns from the test, saying why, unless the host meets every [`Need`] named; panics instead when
+/// `BROKER_TESTS_REQUIRE` says that the host has to.
+#[macro_export]
+macro_rules! need {
+    ($($need:ident),+ $(,)?) => {
+        if !$crate::require(&[$($crate::Need::$need),+]) {
+            return Ok(());
+        }
+    };
+}

@@ -1,0 +1,158 @@
+//! What a test needs of the host, decided in one place, so that a skipped test cannot pass for a success.
+
+use std::fmt;
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use landlock::{
+    ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, LandlockStatus, Ruleset, RulesetAttr, RulesetError,
+};
+
+use crate::command::{ORDINARY_USER, is_bare};
+use crate::guest::Guest;
+
+/// Something that not every host offers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// The emulator is started under the broker, not bare.
+    Broker,
+    /// The Linux guest of `tests/setup/guest.sh`.
+    Guest,
+    /// A usable `/dev/kvm`.
+    Kvm,
+    /// Landlock, of any version.
+    Landlock,
+    /// A Landlock older than version 3, which cannot rule truncation (Linux before 6.2).
+    OldLandlock,
+    /// `qemu-system-x86_64` and `qemu-img`.
+    Qemu,
+    /// The tests run as root.
+    Root,
+    /// An ordinary user may make user namespaces.
+    UserNamespaces,
+}
+
+/// Says which needs must be met, whatever the host: `all`, `all-but:NAME,NAME`, or `NAME,NAME`.
+const REQUIRE: &str = "BROKER_TESTS_REQUIRE";
+
+impl fmt::Display for Need {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Broker => "broker",
+            Self::Guest => "guest",
+            Self::Kvm => "kvm",
+            Self::Landlock => "landlock",
+            Self::OldLandlock => "old-landlock",
+            Self::Qemu => "qemu",
+            Self::Root => "root",
+            Self::UserNamespaces => "user-namespaces",
+        })
+    }
+}
+
+/// Whether all `needs` are met; says which one is not. Use it by way of [`crate::need!`].
+///
+/// # Panics
+/// When one is not met that `BROKER_TESTS_REQUIRE` lists.
+#[must_use]
+pub fn require(needs: &[Need]) -> bool {
+    let Some(missing) = needs.iter().find(|need| !is_met(**need)) else {
+        return true;
+    };
+    let required = std::env::var(REQUIRE).unwrap_or_default();
+    assert!(
+        !is_listed(&required, &missing.to_string()),
+        "{REQUIRE}={required} says that this test must run, and the host does not offer: {missing}"
+    );
+    println!("SKIPPED: need {missing}");
+    false
+}
+
+/// Whether the value of `BROKER_TESTS_REQUIRE` lists a need.
+fn is_listed(required: &str, name: &str) -> bool {
+    match required.strip_prefix("all-but:") {
+        Some(exceptions) => !exceptions.split(',').any(|exception| exception == name),
+        None => required == "all" || required.split(',').any(|listed| listed == name),
+    }
+}
+
+/// Whether the host offers this.
+#[must_use]
+pub fn is_met(need: Need) -> bool {
+    match need {
+        Need::Broker => !is_bare(),
+        Need::Guest => Guest::is_there(),
+        Need::Kvm => opens_for_writing("/dev/kvm"),
+        Need::Landlock => landlock_version() >= ABI::V1,
+        Need::OldLandlock => matches!(landlock_version(), ABI::V1 | ABI::V2),
+        Need::Qemu => succeeds("qemu-system-x86_64", &["-version"]) && succeeds("qemu-img", &["--version"]),
+        Need::Root => rustix::process::getuid().is_root(),
+        Need::UserNamespaces => user_namespaces_work(),
+    }
+}
+
+/// Whether a file is there and may be written.
+fn opens_for_writing(path: impl AsRef<Path>) -> bool {
+    fs::OpenOptions::new().read(true).write(true).open(path).is_ok()
+}
+
+/// Whether a program is there and ends well.
+fn succeeds(program: &str, arguments: &[&str]) -> bool {
+    quiet(program, arguments).status().is_ok_and(|status| status.success())
+}
+
+/// A program that says nothing.
+fn quiet(program: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+/// Whether an ordinary user can make a user namespace: distributions turn it off in several ways
+/// (`kernel.unprivileged_userns_clone`, `user.max_user_namespaces`, AppArmor), so it is tried.
+fn user_namespaces_work() -> bool {
+    let mut command = quiet("unshare", &["--user", "--map-root-user", "true"]);
+    if rustix::process::getuid().is_root() {
+        command.uid(ORDINARY_USER).gid(ORDINARY_USER);
+    }
+    command.status().is_ok_and(|status| status.success())
+}
+
+/// The kernel's Landlock version. The crate tells it only to a thread that has put itself under a ruleset, so
+/// a thread made for that does; the others stay as they are.
+fn landlock_version() -> ABI {
+    static VERSION: OnceLock<ABI> = OnceLock::new();
+    *VERSION.get_or_init(|| std::thread::spawn(confine_this_thread).join().unwrap_or(ABI::Unsupported))
+}
+
+/// The work of [`landlock_version`], in a thread that ends here.
+fn confine_this_thread() -> ABI {
+    let rights: BitFlags<AccessFs> = AccessFs::from_all(ABI::V1);
+    let status = || -> Result<LandlockStatus, RulesetError> {
+        let ruleset = Ruleset::default().set_compatibility(CompatLevel::BestEffort).handle_access(rights)?;
+        Ok(ruleset.create()?.restrict_self()?.landlock)
+    };
+    status().map_or(ABI::Unsupported, ABI::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_listed;
+
+    #[test]
+    fn a_list_names_what_must_run() {
+        assert!(is_listed("root,qemu", "qemu"));
+        assert!(!is_listed("root,qemu", "kvm"));
+        assert!(!is_listed("", "kvm"));
+    }
+
+    #[test]
+    fn all_leaves_out_only_what_it_says() {
+        assert!(is_listed("all", "kvm"));
+        assert!(is_listed("all-but:kvm,guest", "qemu"));
+        assert!(!is_listed("all-but:kvm,guest", "guest"));
+    }
+}

@@ -1,0 +1,39 @@
+#!/bin/sh
+# cases.sh KERNEL PROGRAMS NFS-TREE: what runs inside a test machine, as root. PROGRAMS is a folder with the broker
+# and the test programs; the environment is the harness's (see tests/src).
+set -eu
+here=$(dirname "$(realpath "$0")")
+kernel=$1
+# Where an ordinary user can reach them, whatever folder this repository lies in.
+cp "$2"/* /usr/local/bin
+export BROKER_TESTS_BINARY=/usr/local/bin/broker
+
+as_user() {
+    setpriv --reuid 1000 --regid 1000 --clear-groups -- "$@"
+}
+
+case $kernel in
+    6.12)
+        export BROKER_TESTS_REQUIRE=all-but:kvm,guest,root,old-landlock
+        for scope in 1 2 0; do
+            echo "== the emulator under Yama $scope"
+            echo $scope > /proc/sys/kernel/yama/ptrace_scope
+            test-boot boot_sector_runs_under_tcg
+            as_user test-boot a_user_starts
+        done
+        "$here/nfs.sh" "$3"
+        export BROKER_TESTS_FOLDER=/mnt/nfs/images
+        echo "== images on NFSv4.2 with root_squash, as their owner"
+        as_user test-boot boot_sector
+        as_user test-reopen
+        as_user test-locks
+        as_user test-refusal
+        ;;
+    6.1)
+        export BROKER_TESTS_REQUIRE=all-but:kvm,guest,root
+        echo "== a kernel whose Landlock lacks later rights"
+        broker check || true
+        test-old_kernel
+        as_user test-boot a_user_starts
+        ;;
+esac
