@@ -128,8 +128,7 @@ fn serve_to_the_end(duties: Duties) -> i32 {
         }
     };
     drop(setup);
-    let mut broker =
-        Broker { grants, audit, workers, keeper: Some(keeper), started: Some(started), daemonizes };
+    let mut broker = Broker { grants, audit, workers, keeper: Some(keeper), started: Some(started), daemonizes };
     let served = serve::serve(&mut broker);
     belongings.remove(broker.grants.iter().map(AsRef::as_ref));
     broker.audit.summarize();

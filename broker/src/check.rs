@@ -28,11 +28,7 @@ struct Row {
 
 /// Landlock rights that came after the first ABI that is accepted, and what stands in for each on an older kernel.
 const LATER_RIGHTS: [(ABI, &str, &str); 4] = [
-    (
-        ABI::V3,
-        "truncation by path (Linux 6.2)",
-        "the filter refuses truncate(2), and no image can be opened by path",
-    ),
+    (ABI::V3, "truncation by path (Linux 6.2)", "the filter refuses truncate(2), and no image can be opened by path"),
     (ABI::V4, "TCP bind and connect (Linux 6.7)", "the network namespace is empty"),
     (ABI::V5, "ioctls on devices (Linux 6.10)", "the sandbox holds no device but null, zero, full, random and urandom"),
     (
@@ -122,7 +118,8 @@ fn notification() -> Row {
         Ok(true) => (State::Present, "system calls can be intercepted".into()),
         Ok(false) => (
             State::Missing,
-            "cannot be installed: use Linux 5.19 or newer, outside of any container that intercepts system calls".into(),
+            "cannot be installed: use Linux 5.19 or newer, outside of any container that intercepts system calls"
+                .into(),
         ),
         Err(error) => (State::Missing, format!("cannot be tried: {error}")),
     };

@@ -61,10 +61,20 @@ impl Host {
         sandbox_profiles::Variant {
             filter_terminal_ioctls: terminal && self.terminal_injection,
             io_uring,
-            // Landlock keeps signals in the sandbox since ABI 6; before, the filter has to.
-            signals_only_to: (self.abi < ABI::V6).then_some(pid),
+            signals_only_to: signals_only_to(self.abi, pid),
         }
     }
+
+    /// The variant for this process's own filter, or that of a process it confines itself as.
+    #[must_use]
+    pub fn own_variant(abi: ABI) -> sandbox_profiles::Variant {
+        sandbox_profiles::Variant { signals_only_to: signals_only_to(abi, std::process::id()), ..Default::default() }
+    }
+}
+
+/// Landlock keeps signals in the sandbox since ABI 6; before, the filter has to.
+fn signals_only_to(abi: ABI, pid: u32) -> Option<u32> {
+    (abi < ABI::V6).then_some(pid)
 }
 
 /// The number that a file of `/proc/sys` holds.

@@ -45,7 +45,7 @@ pub fn find(name: &OsStr, environment: &dyn Fn(&str) -> Option<OsString>) -> Res
     let program = read_program(&binary)?;
     let prefix = prefix_of(&binary);
     let mut trees: Vec<PathBuf> = vec![binary.clone()];
-    trees.extend(sandbox_profiles::mounts().filter_map(|mount| locate(mount, prefix.as_deref())));
+    trees.extend(sandbox_profiles::mounts().flat_map(|mount| locate(mount, prefix.as_deref())));
     trees.extend(program.loader.clone());
     trees.extend(program.library_folders);
     for variable in CODE_VARIABLES {
@@ -53,7 +53,9 @@ pub fn find(name: &OsStr, environment: &dyn Fn(&str) -> Option<OsString>) -> Res
         trees.extend(split_folders(&value).filter(|folder| folder.is_dir()));
     }
     // A build folder keeps firmware beside its programs.
-    trees.extend(["qemu-bundle", "pc-bios"].map(|name| binary.with_file_name(name)).into_iter().filter(|path| path.is_dir()));
+    trees.extend(
+        ["qemu-bundle", "pc-bios"].map(|name| binary.with_file_name(name)).into_iter().filter(|path| path.is_dir()),
+    );
     let links = top_links();
     let trees = trees.iter().map(|path| through_links(path, &links)).collect();
     Ok(Installation { binary, loader: program.loader, trees: without_nested(trees), links })
@@ -92,14 +94,18 @@ fn prefix_of(binary: &Path) -> Option<PathBuf> {
     is_program_folder.then(|| folder.parent().map(Path::to_owned)).flatten()
 }
 
-fn locate(mount: &sandbox_profiles::Mount, prefix: Option<&Path>) -> Option<PathBuf> {
-    let path = match mount.base {
-        Base::System => PathBuf::from(mount.path),
-        Base::Prefix => prefix?.join(mount.path),
-        Base::OwnPrefix => prefix.filter(|prefix| *prefix != Path::new("/usr"))?.join(mount.path),
+/// Where a mount of the profile is on this host. What belongs to a prefix is looked for under `/usr` too: a program that
+/// was built for `/usr` and unpacked elsewhere still takes its firmware from there.
+fn locate(mount: &sandbox_profiles::Mount, prefix: Option<&Path>) -> Vec<PathBuf> {
+    let usr = Path::new("/usr");
+    let own = prefix.filter(|prefix| *prefix != usr);
+    let paths = match mount.base {
+        Base::System => vec![PathBuf::from(mount.path)],
+        Base::Prefix => own.into_iter().chain([usr]).map(|prefix| prefix.join(mount.path)).collect(),
+        Base::OwnPrefix => own.map(|prefix| prefix.join(mount.path)).into_iter().collect(),
     };
     // What is not optional and missing is reported by name when it is to be shown.
-    (!mount.optional || path.exists()).then_some(path)
+    paths.into_iter().filter(|path| !mount.optional || path.exists()).collect()
 }
 
 struct Program {

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 use caps::Capability;
@@ -45,7 +46,7 @@ pub fn run(request: &Request) -> Result<Infallible, Error> {
     for notice in &plan.notices {
         eprintln!("broker: {notice}");
     }
-    let audit = request.audit.as_ref().map(|path| open_audit(path)).transpose()?;
+    let audit = request.audit.as_ref().map(open_audit).transpose()?;
     let start = Start::prepare(plan)?;
     carry_out(start, request, audit)
 }
@@ -125,7 +126,8 @@ impl Parts {
 }
 
 fn open_audit(path: &PathBuf) -> Result<File, Error> {
-    let opened = File::options().append(true).create(true).open(path);
+    // It tells what a guest does; nobody else needs to know.
+    let opened = File::options().append(true).create(true).mode(0o600).open(path);
     opened.map_err(|source| Error::Audit { path: path.clone(), source })
 }
 

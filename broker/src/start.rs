@@ -121,6 +121,7 @@ impl Start {
                 names: self.names(),
                 broker,
                 life,
+                abi: plan.host.abi,
                 needs_capability: plan.host.ptrace_scope > 0,
             },
             emulator: self.command()?,
@@ -196,9 +197,8 @@ impl Start {
     fn command(&self) -> Result<Command, Error> {
         let nul = |_| Error::Nul;
         let arguments = self.plan.command.argv.iter().map(|word| CString::new(word.as_bytes()));
-        let environment = std::env::vars_os().map(|(name, value)| {
-            CString::new([name.as_bytes(), b"=", value.as_bytes()].concat())
-        });
+        let environment =
+            std::env::vars_os().map(|(name, value)| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()));
         Ok(Command {
             path: CString::new(self.plan.installation.binary.as_os_str().as_bytes()).map_err(nul)?,
             arguments: arguments.collect::<Result<_, _>>().map_err(nul)?,

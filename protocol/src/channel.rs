@@ -49,12 +49,7 @@ impl Channel {
     /// [`Error::NotSeqpacket`]; [`Error::Inspect`] where getsockopt(2) fails.
     pub fn new(socket: OwnedFd) -> Result<Self, Error> {
         socket::require_seqpacket(socket.as_fd())?;
-        Ok(Self {
-            socket,
-            state: State::Open,
-            inbox: Box::new([0; INBOX]),
-            outbox: Box::new([0; MAX_MESSAGE]),
-        })
+        Ok(Self { socket, state: State::Open, inbox: Box::new([0; INBOX]), outbox: Box::new([0; MAX_MESSAGE]) })
     }
 
     /// Receives a message if one is waiting, `None` otherwise.
@@ -93,11 +88,7 @@ impl Channel {
     /// [`Error::Full`] where the peer has to read first; [`Error::DescriptorMismatch`];
     /// [`Error::Encode`]; [`Error::Poisoned`]; [`Error::Closed`]; [`Error::Send`]. None of them
     /// ends the channel: what the peer sent before it left can still be received.
-    pub fn try_send<M: Message>(
-        &mut self,
-        message: &M,
-        descriptor: Option<BorrowedFd<'_>>,
-    ) -> Result<(), Error> {
+    pub fn try_send<M: Message>(&mut self, message: &M, descriptor: Option<BorrowedFd<'_>>) -> Result<(), Error> {
         if message.carries_descriptor() != descriptor.is_some() {
             return Err(Error::DescriptorMismatch);
         }
@@ -108,11 +99,7 @@ impl Channel {
     ///
     /// # Errors
     /// As [`Channel::try_send`] without [`Error::Full`]; and [`Error::Poll`].
-    pub fn send<M: Message>(
-        &mut self,
-        message: &M,
-        descriptor: Option<BorrowedFd<'_>>,
-    ) -> Result<(), Error> {
+    pub fn send<M: Message>(&mut self, message: &M, descriptor: Option<BorrowedFd<'_>>) -> Result<(), Error> {
         loop {
             match self.try_send(message, descriptor) {
                 Err(Error::Full) => socket::wait_writable(self.socket.as_fd())?,
@@ -158,16 +145,9 @@ impl Channel {
         let message: M = codec::decode(bytes)?;
         let expected = usize::from(message.carries_descriptor());
         if packet.count != expected {
-            return Err(Violation::Descriptors {
-                expected,
-                found: packet.count,
-            }
-            .into());
+            return Err(Violation::Descriptors { expected, found: packet.count }.into());
         }
-        Ok(Some(Received {
-            message,
-            descriptor: packet.descriptor,
-        }))
+        Ok(Some(Received { message, descriptor: packet.descriptor }))
     }
 }
 

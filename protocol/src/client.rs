@@ -36,10 +36,7 @@ impl ClientHandshake {
     /// As [`Channel::try_recv`]; [`Error::Closed`] if the broker does not speak this version;
     /// [`Violation::NothingAllowed`].
     pub fn try_finish(mut self) -> Result<Step<ClientSession, Self>, Error> {
-        let Some(Received {
-            message: welcome, ..
-        }) = self.channel.try_recv::<Welcome>()?
-        else {
+        let Some(Received { message: welcome, .. }) = self.channel.try_recv::<Welcome>()? else {
             return Ok(Step::Waiting(self));
         };
         if welcome.max_in_flight == 0 {
@@ -47,11 +44,7 @@ impl ClientHandshake {
         }
         let limit = usize::try_from(welcome.max_in_flight).unwrap_or(MAX_IN_FLIGHT);
         let in_flight = InFlight::with_limit(limit);
-        Ok(Step::Ready(ClientSession {
-            channel: self.channel,
-            in_flight,
-            next_id: 1,
-        }))
+        Ok(Step::Ready(ClientSession { channel: self.channel, in_flight, next_id: 1 }))
     }
 
     /// Waits for the broker's welcome.
@@ -113,10 +106,7 @@ impl ClientSession {
         if self.in_flight.add(id, body.wants_descriptor()).is_err() {
             return Err(Error::TooManyInFlight);
         }
-        if let Err(error) = self
-            .channel
-            .try_send_parts(&BorrowedRequest { id, body }, None)
-        {
+        if let Err(error) = self.channel.try_send_parts(&BorrowedRequest { id, body }, None) {
             self.in_flight.remove(id);
             return Err(error);
         }
@@ -129,11 +119,7 @@ impl ClientSession {
     /// # Errors
     /// As [`Channel::try_recv`]; [`Violation::UnknownReply`] and [`Violation::WrongReply`] too.
     pub fn try_recv(&mut self) -> Result<Option<(RequestId, ReplyOutcome)>, Error> {
-        let Some(Received {
-            message,
-            descriptor,
-        }) = self.channel.try_recv::<Reply>()?
-        else {
+        let Some(Received { message, descriptor }) = self.channel.try_recv::<Reply>()? else {
             return Ok(None);
         };
         let Reply { id, outcome } = message;
@@ -141,9 +127,7 @@ impl ClientSession {
             return Err(self.channel.poison(Violation::UnknownReply(id)));
         };
         let outcome = match (outcome, descriptor) {
-            (Outcome::Descriptor, Some(granted)) if wants_descriptor => {
-                ReplyOutcome::Descriptor(granted)
-            }
+            (Outcome::Descriptor, Some(granted)) if wants_descriptor => ReplyOutcome::Descriptor(granted),
             (Outcome::Done, None) if !wants_descriptor => ReplyOutcome::Done,
             (Outcome::Errno(errno), None) => ReplyOutcome::Errno(errno),
             _ => return Err(self.channel.poison(Violation::WrongReply(id))),

@@ -130,13 +130,8 @@ mod tests {
     use crate::name::Name;
 
     fn unlink() -> Vec<u8> {
-        let body = RequestBody::Unlink {
-            name: Name::new(*b"a").unwrap(),
-        };
-        let request = Request {
-            id: RequestId(1),
-            body,
-        };
+        let body = RequestBody::Unlink { name: Name::new(*b"a").unwrap() };
+        let request = Request { id: RequestId(1), body };
         let mut buffer = [0; MAX_MESSAGE];
         encode(&request, &mut buffer).unwrap().to_vec()
     }
@@ -154,10 +149,7 @@ mod tests {
     fn trailing_bytes_are_counted() {
         let mut longer = unlink();
         longer.extend([0, 0]);
-        assert_eq!(
-            decode::<Request>(&longer),
-            Err(Violation::TrailingBytes { count: 2 })
-        );
+        assert_eq!(decode::<Request>(&longer), Err(Violation::TrailingBytes { count: 2 }));
     }
 
     #[test]
@@ -171,13 +163,7 @@ mod tests {
     #[test]
     fn a_greeting_of_another_version_is_told_from_a_stranger() {
         let longer = [b'B', b'R', b'K', b'R', 2, 9, 9, 9];
-        assert_eq!(
-            decode::<Hello>(&longer),
-            Err(Violation::Version { theirs: 2 })
-        );
-        assert_eq!(
-            decode::<Hello>(b"GET / HTTP/1.1"),
-            Err(Violation::NotThisProtocol)
-        );
+        assert_eq!(decode::<Hello>(&longer), Err(Violation::Version { theirs: 2 }));
+        assert_eq!(decode::<Hello>(b"GET / HTTP/1.1"), Err(Violation::NotThisProtocol));
     }
 }

@@ -106,9 +106,7 @@ pub enum Error {
     #[error("request {0} cannot have this kind of answer; send a descriptor for an open only")]
     WrongAnswer(RequestId),
     /// A descriptor with a message that carries none, or none where one is needed.
-    #[error(
-        "the message and the descriptor do not belong together; send a descriptor with a grant"
-    )]
+    #[error("the message and the descriptor do not belong together; send a descriptor with a grant")]
     DescriptorMismatch,
     /// The descriptor is not a socket that keeps packets apart.
     #[error("the descriptor is not a SOCK_SEQPACKET socket; pass the number the broker gave")]

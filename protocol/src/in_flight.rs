@@ -24,10 +24,7 @@ impl InFlight {
     /// Room for `limit` requests, or [`MAX_IN_FLIGHT`] if that is less.
     pub(crate) fn with_limit(limit: usize) -> Self {
         let limit = limit.min(MAX_IN_FLIGHT);
-        Self {
-            waiting: Vec::with_capacity(limit),
-            limit,
-        }
+        Self { waiting: Vec::with_capacity(limit), limit }
     }
 
     /// How many requests wait.

@@ -20,10 +20,7 @@ pub struct Hello {
 
 impl Default for Hello {
     fn default() -> Self {
-        Self {
-            magic: MAGIC,
-            version: VERSION,
-        }
+        Self { magic: MAGIC, version: VERSION }
     }
 }
 
@@ -43,11 +40,7 @@ impl Default for Welcome {
         // The limit is a small constant; a conversion that failed would only make it looser here,
         // and the server enforces the constant itself.
         let max_in_flight = u32::try_from(MAX_IN_FLIGHT).unwrap_or(u32::MAX);
-        Self {
-            magic: MAGIC,
-            version: VERSION,
-            max_in_flight,
-        }
+        Self { magic: MAGIC, version: VERSION, max_in_flight }
     }
 }
 

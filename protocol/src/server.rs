@@ -23,9 +23,7 @@ impl ServerHandshake {
     /// # Errors
     /// As [`Channel::new`].
     pub fn new(socket: OwnedFd) -> Result<Self, Error> {
-        Ok(Self {
-            channel: Channel::new(socket)?,
-        })
+        Ok(Self { channel: Channel::new(socket)? })
     }
 
     /// Takes the client's hello, if it is there, and welcomes the client.
@@ -38,10 +36,7 @@ impl ServerHandshake {
             return Ok(Step::Waiting(self));
         }
         self.channel.try_send(&Welcome::default(), None)?;
-        Ok(Step::Ready(ServerSession {
-            channel: self.channel,
-            in_flight: InFlight::with_limit(MAX_IN_FLIGHT),
-        }))
+        Ok(Step::Ready(ServerSession { channel: self.channel, in_flight: InFlight::with_limit(MAX_IN_FLIGHT) }))
     }
 
     /// Waits for the client's hello and welcomes the client.
@@ -111,9 +106,7 @@ impl ServerSession {
         let wants_descriptor = self.in_flight.wants_descriptor(id);
         let wants_descriptor = wants_descriptor.ok_or(Error::NotInFlight(id))?;
         let (outcome, descriptor) = match answer {
-            Answer::Descriptor(descriptor) if wants_descriptor => {
-                (Outcome::Descriptor, Some(descriptor))
-            }
+            Answer::Descriptor(descriptor) if wants_descriptor => (Outcome::Descriptor, Some(descriptor)),
             Answer::Done if !wants_descriptor => (Outcome::Done, None),
             Answer::Errno(errno) => (Outcome::Errno(errno), None),
             Answer::Descriptor(_) | Answer::Done => return Err(Error::WrongAnswer(id)),

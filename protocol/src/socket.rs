@@ -8,9 +8,8 @@ use rustix::cmsg_space;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
-    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg,
-    sendmsg, sockopt,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, sockopt,
 };
 
 use crate::error::Error;
@@ -43,8 +42,7 @@ pub fn socketpair(mode: SocketMode) -> io::Result<(OwnedFd, OwnedFd)> {
         SocketMode::Blocking => SocketFlags::CLOEXEC,
         SocketMode::NonBlocking => SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
     };
-    let (one, other) =
-        rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    let (one, other) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
     sockopt::set_socket_send_buffer_size(&one, SEND_BUFFER)?;
     sockopt::set_socket_send_buffer_size(&other, SEND_BUFFER)?;
     Ok((one, other))
@@ -100,8 +98,7 @@ fn receive_once(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Packet, Err
     let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(DESCRIPTOR_ROOM))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-    let received =
-        retry_on_intr(|| recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut control, flags))?;
+    let received = retry_on_intr(|| recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut control, flags))?;
     let mut count = 0;
     let mut first = None;
     for message in control.drain() {
@@ -126,11 +123,7 @@ fn receive_once(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Packet, Err
 ///
 /// # Errors
 /// [`Error::Full`], [`Error::Closed`] (never `SIGPIPE`), or [`Error::Send`].
-pub(crate) fn send(
-    socket: BorrowedFd<'_>,
-    bytes: &[u8],
-    descriptor: Option<BorrowedFd<'_>>,
-) -> Result<(), Error> {
+pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptor: Option<BorrowedFd<'_>>) -> Result<(), Error> {
     let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     let descriptors = descriptor.as_slice();
@@ -153,10 +146,7 @@ pub(crate) fn send(
 /// # Errors
 /// [`Error::Poll`]
 pub(crate) fn peer_is_gone(socket: BorrowedFd<'_>) -> Result<bool, Error> {
-    let now = Timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     let seen = wait_for(socket, PollFlags::RDHUP, Some(&now))?;
     Ok(seen.intersects(PollFlags::RDHUP | PollFlags::HUP))
 }
@@ -177,13 +167,8 @@ pub(crate) fn wait_writable(socket: BorrowedFd<'_>) -> Result<(), Error> {
     wait_for(socket, PollFlags::OUT, None).map(drop)
 }
 
-fn wait_for(
-    socket: BorrowedFd<'_>,
-    events: PollFlags,
-    timeout: Option<&Timespec>,
-) -> Result<PollFlags, Error> {
+fn wait_for(socket: BorrowedFd<'_>, events: PollFlags, timeout: Option<&Timespec>) -> Result<PollFlags, Error> {
     let mut polled = PollFd::from_borrowed_fd(socket.as_fd(), events);
-    retry_on_intr(|| poll(std::slice::from_mut(&mut polled), timeout))
-        .map_err(|errno| Error::Poll(errno.into()))?;
+    retry_on_intr(|| poll(std::slice::from_mut(&mut polled), timeout)).map_err(|errno| Error::Poll(errno.into()))?;
     Ok(polled.revents())
 }

@@ -13,9 +13,7 @@ mod common;
 use std::os::fd::AsFd;
 
 use common::{SCM_MAX_FD, open, open_descriptors, pair, raw_client, send_raw, sessions, unlink};
-use protocol::{
-    Answer, ClientHandshake, Error, ReplyOutcome, ServerHandshake, SocketMode, Violation,
-};
+use protocol::{Answer, ClientHandshake, Error, ReplyOutcome, ServerHandshake, SocketMode, Violation};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Descriptors beyond those open at start: enough for one session, its room for received
@@ -31,10 +29,7 @@ fn exchange() -> Result<(), Error> {
     server.recv()?;
     server.reply(id, Answer::Descriptor(file.as_fd()))?;
     let (_, outcome) = client.recv()?;
-    assert!(
-        matches!(outcome, ReplyOutcome::Descriptor(_)),
-        "{outcome:?}"
-    );
+    assert!(matches!(outcome, ReplyOutcome::Descriptor(_)), "{outcome:?}");
     Ok(())
 }
 
@@ -71,25 +66,16 @@ fn grant_into_a_full_table() {
         filling.push(copy);
     }
     let lost = client.recv();
-    assert!(
-        matches!(lost, Err(Error::Violation(Violation::DescriptorsLost))),
-        "{lost:?}"
-    );
+    assert!(matches!(lost, Err(Error::Violation(Violation::DescriptorsLost))), "{lost:?}");
 }
 
 #[test]
 fn a_flood_of_bogus_descriptors_leaves_nothing_behind() {
     let before = open_descriptors();
     let current = u64::try_from(before).unwrap() + SPARE;
-    let limit = Rlimit {
-        current: Some(current),
-        ..getrlimit(Resource::Nofile)
-    };
+    let limit = Rlimit { current: Some(current), ..getrlimit(Resource::Nofile) };
     setrlimit(Resource::Nofile, limit).unwrap();
-    let request = common::bytes_of(&protocol::Request {
-        id: protocol::RequestId(1),
-        body: unlink("/a"),
-    });
+    let request = common::bytes_of(&protocol::Request { id: protocol::RequestId(1), body: unlink("/a") });
     let packets: [&[u8]; 4] = [&request, b"\xff\xff\xff\xff\xff\xff", &[0; 100_000], b""];
     for round in 0..ROUNDS {
         for bytes in packets {

@@ -41,11 +41,7 @@ fn golden_bytes(name: &str) -> Vec<u8> {
 
 fn check<M: Message + PartialEq + Debug>(name: &str, message: &M) {
     let bytes = golden_bytes(name);
-    assert_eq!(
-        bytes_of(message),
-        bytes,
-        "{name} is sent in another way than before"
-    );
+    assert_eq!(bytes_of(message), bytes, "{name} is sent in another way than before");
     assert_eq!(&decode::<M>(&bytes).unwrap(), message, "{name}");
 }
 
@@ -54,12 +50,8 @@ fn every_message_has_the_bytes_it_always_had() {
     let (hello, welcome) = samples::greetings();
     check("hello", &hello);
     check("welcome", &welcome);
-    samples::requests()
-        .iter()
-        .for_each(|(name, request)| check(name, request));
-    samples::replies()
-        .iter()
-        .for_each(|(name, reply)| check(name, reply));
+    samples::requests().iter().for_each(|(name, request)| check(name, request));
+    samples::replies().iter().for_each(|(name, reply)| check(name, reply));
 }
 
 /// A new kind of message does not compile here until it has a number, and fails until it has a
@@ -71,20 +63,14 @@ fn every_kind_of_message_has_a_sample() {
         RequestBody::Unlink { .. } => 1,
         RequestBody::Refused(_) => 2,
     };
-    let requests: BTreeSet<_> = samples::requests()
-        .iter()
-        .map(|(_, r)| kind(&r.body))
-        .collect();
+    let requests: BTreeSet<_> = samples::requests().iter().map(|(_, r)| kind(&r.body)).collect();
     assert!(requests.into_iter().eq(0..3));
     let kind = |outcome: &Outcome| match outcome {
         Outcome::Descriptor => 0,
         Outcome::Done => 1,
         Outcome::Errno(_) => 2,
     };
-    let replies: BTreeSet<_> = samples::replies()
-        .iter()
-        .map(|(_, r)| kind(&r.outcome))
-        .collect();
+    let replies: BTreeSet<_> = samples::replies().iter().map(|(_, r)| kind(&r.outcome)).collect();
     assert!(replies.into_iter().eq(0..3));
 }
 
@@ -95,9 +81,6 @@ fn the_documentation_shows_exactly_these_bytes() {
         let path = entry.unwrap().path();
         let name = path.file_stem().unwrap().to_str().unwrap();
         let line = golden_line(name);
-        assert!(
-            page.contains(&line),
-            "docs/protocol.md does not show {name}: {line}"
-        );
+        assert!(page.contains(&line), "docs/protocol.md does not show {name}: {line}");
     }
 }

@@ -11,19 +11,14 @@ mod common;
 
 use std::os::fd::AsFd;
 
-use common::{
-    bytes_of, open, pair, raw_client, raw_server, send_bytes, send_raw, unlink, violation,
-};
+use common::{bytes_of, open, pair, raw_client, raw_server, send_bytes, send_raw, unlink, violation};
 use protocol::{
-    Answer, ClientHandshake, Error, MAX_IN_FLIGHT, Outcome, Reply, Request, RequestId,
-    ServerHandshake, Violation, Welcome,
+    Answer, ClientHandshake, Error, MAX_IN_FLIGHT, Outcome, Reply, Request, RequestId, ServerHandshake, Violation,
+    Welcome,
 };
 
 fn request(id: u32) -> Vec<u8> {
-    bytes_of(&Request {
-        id: RequestId(id),
-        body: unlink("/a"),
-    })
+    bytes_of(&Request { id: RequestId(id), body: unlink("/a") })
 }
 
 #[test]
@@ -34,20 +29,11 @@ fn greetings_that_are_none() {
         violation(ServerHandshake::new(server).unwrap().try_accept())
     };
     assert_eq!(refused(b"BRKR\x02", 0), Violation::Version { theirs: 2 });
-    assert_eq!(
-        refused(b"BRKR\x02 and more", 0),
-        Violation::Version { theirs: 2 }
-    );
-    assert_eq!(
-        refused(b"BRKR\x01\x00", 0),
-        Violation::TrailingBytes { count: 1 }
-    );
+    assert_eq!(refused(b"BRKR\x02 and more", 0), Violation::Version { theirs: 2 });
+    assert_eq!(refused(b"BRKR\x01\x00", 0), Violation::TrailingBytes { count: 1 });
     assert_eq!(refused(&request(1), 0), Violation::NotThisProtocol);
     let found = 1;
-    assert_eq!(
-        refused(b"BRKR\x01", found),
-        Violation::Descriptors { expected: 0, found }
-    );
+    assert_eq!(refused(b"BRKR\x01", found), Violation::Descriptors { expected: 0, found });
 }
 
 #[test]
@@ -63,14 +49,8 @@ fn an_id_used_again() {
     send_bytes(&client, &request(5));
     send_bytes(&client, &request(5));
     assert!(server.try_recv().unwrap().is_some());
-    assert_eq!(
-        violation(server.try_recv()),
-        Violation::ReusedId(RequestId(5))
-    );
-    assert!(matches!(
-        server.reply(RequestId(5), Answer::Done),
-        Err(Error::Poisoned)
-    ));
+    assert_eq!(violation(server.try_recv()), Violation::ReusedId(RequestId(5)));
+    assert!(matches!(server.reply(RequestId(5), Answer::Done), Err(Error::Poisoned)));
 
     // Once it is answered, an id is free.
     let (client, mut server) = raw_client();
@@ -102,10 +82,7 @@ fn a_client_that_never_reads() {
         let (id, _) = server.try_recv().unwrap().unwrap();
         server.reply(id, Answer::Done).err()
     });
-    assert_eq!(
-        violation(Err::<(), _>(seen.unwrap())),
-        Violation::RepliesUnread
-    );
+    assert_eq!(violation(Err::<(), _>(seen.unwrap())), Violation::RepliesUnread);
     assert!(matches!(server.try_recv(), Err(Error::Poisoned)));
 }
 
@@ -116,19 +93,13 @@ fn client_sees(reply: &Reply, descriptors: usize) -> Violation {
     assert_eq!(client.request(&unlink("/a")).unwrap(), RequestId(1));
     send_raw(&server, &bytes_of(reply), server.as_fd(), descriptors);
     let seen = violation(client.try_recv());
-    assert!(matches!(
-        client.request(&unlink("/a")),
-        Err(Error::Poisoned)
-    ));
+    assert!(matches!(client.request(&unlink("/a")), Err(Error::Poisoned)));
     seen
 }
 
 #[test]
 fn replies_that_cannot_be() {
-    let reply = |id, outcome| Reply {
-        id: RequestId(id),
-        outcome,
-    };
+    let reply = |id, outcome| Reply { id: RequestId(id), outcome };
     let stray = client_sees(&reply(2, Outcome::Done), 0);
     assert_eq!(stray, Violation::UnknownReply(RequestId(2)));
     let wrong = client_sees(&reply(1, Outcome::Descriptor), 1);
@@ -138,26 +109,14 @@ fn replies_that_cannot_be() {
         assert_eq!(counted, Violation::Descriptors { expected: 1, found });
     }
     let surplus = client_sees(&reply(1, Outcome::Done), 1);
-    assert_eq!(
-        surplus,
-        Violation::Descriptors {
-            expected: 0,
-            found: 1
-        }
-    );
+    assert_eq!(surplus, Violation::Descriptors { expected: 0, found: 1 });
 }
 
 #[test]
 fn an_open_that_is_merely_done() {
     let (server, mut client) = raw_server();
     let id = client.request(&open(b"/disk")).unwrap();
-    send_bytes(
-        &server,
-        &bytes_of(&Reply {
-            id,
-            outcome: Outcome::Done,
-        }),
-    );
+    send_bytes(&server, &bytes_of(&Reply { id, outcome: Outcome::Done }));
     assert_eq!(violation(client.try_recv()), Violation::WrongReply(id));
 }
 
@@ -165,12 +124,6 @@ fn an_open_that_is_merely_done() {
 fn a_welcome_that_allows_nothing() {
     let (client, server) = pair();
     let client = ClientHandshake::start(client).unwrap();
-    send_bytes(
-        &server,
-        &bytes_of(&Welcome {
-            max_in_flight: 0,
-            ..Welcome::default()
-        }),
-    );
+    send_bytes(&server, &bytes_of(&Welcome { max_in_flight: 0, ..Welcome::default() }));
     assert_eq!(violation(client.try_finish()), Violation::NothingAllowed);
 }

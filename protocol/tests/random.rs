@@ -56,12 +56,7 @@ fn try_as<M: Message + Debug>(bytes: &[u8]) -> bool {
 }
 
 fn try_all(bytes: &[u8]) -> usize {
-    let understood = [
-        try_as::<Hello>,
-        try_as::<Welcome>,
-        try_as::<Request>,
-        try_as::<Reply>,
-    ];
+    let understood = [try_as::<Hello>, try_as::<Welcome>, try_as::<Request>, try_as::<Reply>];
     understood.iter().filter(|try_it| try_it(bytes)).count()
 }
 
@@ -112,10 +107,7 @@ fn mutated_messages_never_panic_and_have_one_encoding() {
             try_all(&bytes)
         })
         .sum();
-    assert!(
-        understood > 1000,
-        "only {understood} mutations were messages: the test tests little"
-    );
+    assert!(understood > 1000, "only {understood} mutations were messages: the test tests little");
 }
 
 #[test]
@@ -143,8 +135,5 @@ fn a_session_survives_random_packets_or_is_poisoned() {
             other => panic!("{bytes:x?} with {descriptors} descriptors: {other:?}"),
         }
     }
-    assert!(
-        understood > 100 && refused > 100,
-        "{understood} understood, {refused} refused"
-    );
+    assert!(understood > 100 && refused > 100, "{understood} understood, {refused} refused");
 }

@@ -14,8 +14,8 @@ use std::os::fd::AsFd;
 
 use common::{bytes_of, open, pair, sessions, unlink, violation};
 use protocol::{
-    Answer, Channel, ClientHandshake, Errno, Error, Hello, Outcome, Reply, ReplyOutcome, RequestId,
-    ServerHandshake, SocketMode, Step, Violation, Welcome,
+    Answer, Channel, ClientHandshake, Errno, Error, Hello, Outcome, Reply, ReplyOutcome, RequestId, ServerHandshake,
+    SocketMode, Step, Violation, Welcome,
 };
 
 #[test]
@@ -25,16 +25,12 @@ fn a_granted_descriptor_is_the_file_and_closes_on_exec() {
         let id = client.request(&open(b"/disk")).unwrap();
         let (asked, body) = server.recv().unwrap();
         assert_eq!((asked, body), (id, open(b"/disk")));
-        let mut file = std::fs::File::from(
-            rustix::fs::memfd_create("disk", rustix::fs::MemfdFlags::CLOEXEC).unwrap(),
-        );
+        let mut file = std::fs::File::from(rustix::fs::memfd_create("disk", rustix::fs::MemfdFlags::CLOEXEC).unwrap());
         file.write_all(b"contents").unwrap();
         server.reply(id, Answer::Descriptor(file.as_fd())).unwrap();
         let (answered, outcome) = client.recv().unwrap();
         assert_eq!(answered, id);
-        let ReplyOutcome::Descriptor(granted) = outcome else {
-            panic!("{outcome:?}")
-        };
+        let ReplyOutcome::Descriptor(granted) = outcome else { panic!("{outcome:?}") };
         let flags = rustix::io::fcntl_getfd(&granted).unwrap();
         assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
         let mut granted = std::fs::File::from(granted);
@@ -73,9 +69,7 @@ fn a_handshake_waits_for_its_peer() {
 #[test]
 fn replies_may_come_in_any_order() {
     let (mut client, mut server) = sessions(SocketMode::NonBlocking);
-    let ids: Vec<_> = (0..3)
-        .map(|_| client.request(&unlink("/a")).unwrap())
-        .collect();
+    let ids: Vec<_> = (0..3).map(|_| client.request(&unlink("/a")).unwrap()).collect();
     for _ in &ids {
         server.recv().unwrap();
     }
@@ -98,19 +92,10 @@ fn an_answer_must_fit_its_request() {
     server.recv().unwrap();
     let (own, _) = pair();
     let grant = Answer::Descriptor(own.as_fd());
-    assert!(matches!(
-        server.reply(removing, grant),
-        Err(Error::WrongAnswer(_))
-    ));
-    assert!(matches!(
-        server.reply(opening, Answer::Done),
-        Err(Error::WrongAnswer(_))
-    ));
+    assert!(matches!(server.reply(removing, grant), Err(Error::WrongAnswer(_))));
+    assert!(matches!(server.reply(opening, Answer::Done), Err(Error::WrongAnswer(_))));
     server.reply(removing, Answer::Done).unwrap();
-    assert!(matches!(
-        server.reply(removing, Answer::Done),
-        Err(Error::NotInFlight(_))
-    ));
+    assert!(matches!(server.reply(removing, Answer::Done), Err(Error::NotInFlight(_))));
     server.reply(opening, Answer::Errno(Errno::ACCES)).unwrap();
     assert_eq!(client.recv().unwrap().0, removing);
     assert_eq!(client.recv().unwrap().0, opening);
@@ -121,18 +106,9 @@ fn a_descriptor_leaves_only_with_a_grant() {
     let (socket, _peer) = pair();
     let (own, _) = pair();
     let mut channel = Channel::new(socket).unwrap();
-    let grant = Reply {
-        id: RequestId(1),
-        outcome: Outcome::Descriptor,
-    };
-    let done = Reply {
-        id: RequestId(1),
-        outcome: Outcome::Done,
-    };
-    assert!(matches!(
-        channel.try_send(&grant, None),
-        Err(Error::DescriptorMismatch)
-    ));
+    let grant = Reply { id: RequestId(1), outcome: Outcome::Descriptor };
+    let done = Reply { id: RequestId(1), outcome: Outcome::Done };
+    assert!(matches!(channel.try_send(&grant, None), Err(Error::DescriptorMismatch)));
     let surplus = channel.try_send(&done, Some(own.as_fd()));
     assert!(matches!(surplus, Err(Error::DescriptorMismatch)));
 }
@@ -141,14 +117,7 @@ fn a_descriptor_leaves_only_with_a_grant() {
 fn a_client_of_another_version_sees_the_end() {
     let (client, server) = pair();
     let mut raw = Channel::new(client).unwrap();
-    raw.try_send(
-        &Hello {
-            version: 2,
-            ..Hello::default()
-        },
-        None,
-    )
-    .unwrap();
+    raw.try_send(&Hello { version: 2, ..Hello::default() }, None).unwrap();
     let accepted = ServerHandshake::new(server).unwrap().accept();
     assert_eq!(violation(accepted), Violation::Version { theirs: 2 });
     assert!(matches!(raw.recv::<Welcome>(), Err(Error::Closed)));
@@ -158,15 +127,9 @@ fn a_client_of_another_version_sees_the_end() {
 fn a_client_keeps_to_a_lower_limit() {
     let (client, server) = pair();
     let client = ClientHandshake::start(client).unwrap();
-    let welcome = Welcome {
-        max_in_flight: 1,
-        ..Welcome::default()
-    };
+    let welcome = Welcome { max_in_flight: 1, ..Welcome::default() };
     common::send_bytes(&server, &bytes_of(&welcome));
     let mut client = client.finish().unwrap();
     client.request(&unlink("/a")).unwrap();
-    assert!(matches!(
-        client.request(&unlink("/a")),
-        Err(Error::TooManyInFlight)
-    ));
+    assert!(matches!(client.request(&unlink("/a")), Err(Error::TooManyInFlight)));
 }

@@ -28,10 +28,7 @@ fn broker_sees(bytes: &[u8], descriptors: usize) -> Violation {
 }
 
 fn request(id: u32) -> Vec<u8> {
-    bytes_of(&Request {
-        id: RequestId(id),
-        body: unlink("/a"),
-    })
+    bytes_of(&Request { id: RequestId(id), body: unlink("/a") })
 }
 
 /// Request 1: unlink a name of `length` bytes, as a client without bounds of its own would send it.
@@ -72,10 +69,7 @@ fn packets_that_are_too_long() {
 fn packets_that_are_too_short() {
     let whole = request(1);
     for end in 1..whole.len() {
-        assert!(
-            matches!(broker_sees(&whole[..end], 0), Violation::Malformed(_)),
-            "{end} bytes"
-        );
+        assert!(matches!(broker_sees(&whole[..end], 0), Violation::Malformed(_)), "{end} bytes");
     }
 }
 
@@ -83,10 +77,7 @@ fn packets_that_are_too_short() {
 fn packets_that_go_on() {
     let mut longer = request(1);
     longer.push(0);
-    assert_eq!(
-        broker_sees(&longer, 0),
-        Violation::TrailingBytes { count: 1 }
-    );
+    assert_eq!(broker_sees(&longer, 0), Violation::TrailingBytes { count: 1 });
 }
 
 #[test]
@@ -118,20 +109,11 @@ fn an_empty_packet_of_a_peer_that_left_is_the_end() {
 #[test]
 fn names_out_of_bounds() {
     for length in [0, MAX_NAME + 1, 5000] {
-        assert_eq!(
-            broker_sees(&unlink_of_length(length), 0),
-            Violation::BadValue,
-            "{length}"
-        );
+        assert_eq!(broker_sees(&unlink_of_length(length), 0), Violation::BadValue, "{length}");
     }
-    assert_eq!(
-        broker_sees(&[1, 1, 3, b'a', 0, b'b'], 0),
-        Violation::BadValue
-    );
+    assert_eq!(broker_sees(&[1, 1, 3, b'a', 0, b'b'], 0), Violation::BadValue);
     // A length far beyond the packet must not become an allocation.
-    let claimed = [
-        1, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1,
-    ];
+    let claimed = [1, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1];
     assert!(matches!(broker_sees(&claimed, 0), Violation::Malformed(_)));
 
     let (client, mut server) = raw_client();
@@ -146,31 +128,13 @@ fn values_out_of_bounds() {
         broker_sees(&parts.concat(), 0)
     };
     assert_eq!(open(3, &[0], &[0]), Violation::BadValue, "access mode 3");
-    assert_eq!(
-        open(0, &[0x80, 0x80, 1], &[0]),
-        Violation::BadValue,
-        "bit 14"
-    );
-    assert_eq!(
-        open(0, &[0], &[0x80, 0x20]),
-        Violation::BadValue,
-        "mode 010000"
-    );
-    assert_eq!(
-        broker_sees(&[1, 3], 0),
-        Violation::BadValue,
-        "request kind 3"
-    );
+    assert_eq!(open(0, &[0x80, 0x80, 1], &[0]), Violation::BadValue, "bit 14");
+    assert_eq!(open(0, &[0], &[0x80, 0x20]), Violation::BadValue, "mode 010000");
+    assert_eq!(broker_sees(&[1, 3], 0), Violation::BadValue, "request kind 3");
 }
 
 #[test]
 fn integers_not_in_their_shortest_form() {
-    assert_eq!(
-        broker_sees(&[0x81, 0, 1, 1, b'a'], 0),
-        Violation::NotCanonical
-    );
-    assert_eq!(
-        broker_sees(&[1, 1, 0x81, 0, b'a'], 0),
-        Violation::NotCanonical
-    );
+    assert_eq!(broker_sees(&[0x81, 0, 1, 1, b'a'], 0), Violation::NotCanonical);
+    assert_eq!(broker_sees(&[1, 1, 0x81, 0, b'a'], 0), Violation::NotCanonical);
 }

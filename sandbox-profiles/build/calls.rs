@@ -21,27 +21,18 @@ const NUMBERS: usize = 1024;
 /// [`Mistake::Architecture`] for an architecture other than x86_64 and aarch64.
 pub fn numbers(architecture: &str) -> Result<Calls, Mistake> {
     let table: Vec<(&str, usize)> = match architecture {
-        "x86_64" => (0..NUMBERS)
-            .filter_map(|number| Some((syscalls::x86_64::Sysno::new(number)?.name(), number)))
-            .collect(),
-        "aarch64" => (0..NUMBERS)
-            .filter_map(|number| Some((syscalls::aarch64::Sysno::new(number)?.name(), number)))
-            .collect(),
+        "x86_64" => {
+            (0..NUMBERS).filter_map(|number| Some((syscalls::x86_64::Sysno::new(number)?.name(), number))).collect()
+        }
+        "aarch64" => {
+            (0..NUMBERS).filter_map(|number| Some((syscalls::aarch64::Sysno::new(number)?.name(), number))).collect()
+        }
         other => return Err(Mistake::Architecture(other.to_owned())),
     };
     let (crate_name, kernel_name) = GENERIC_FSTATAT;
     Ok(table
         .into_iter()
         .filter_map(|(name, number)| Some((name, u32::try_from(number).ok()?)))
-        .map(|(name, number)| {
-            (
-                if name == crate_name {
-                    kernel_name
-                } else {
-                    name
-                },
-                number,
-            )
-        })
+        .map(|(name, number)| (if name == crate_name { kernel_name } else { name }, number))
         .collect())
 }

@@ -50,20 +50,13 @@ pub fn profile(file: &Profile, architecture: &str, calls: &Calls) -> Result<Chec
     let default = file.default.action;
     reason("default", &file.default.reason)?;
     if !matches!(default, Action::KillProcess | Action::Notify) {
-        return Err(wrong(
-            "default",
-            "its action must be `notify` or `kill_process`",
-        ));
+        return Err(wrong("default", "its action must be `notify` or `kill_process`"));
     }
     let mut rules = Vec::new();
     for call in &file.call {
         let names = names(call)?;
         fields(call, default, &names.join(", "))?;
-        if call
-            .arch
-            .as_deref()
-            .is_some_and(|arch| arch != architecture)
-        {
+        if call.arch.as_deref().is_some_and(|arch| arch != architecture) {
             continue;
         }
         for name in names {
@@ -71,11 +64,7 @@ pub fn profile(file: &Profile, architecture: &str, calls: &Calls) -> Result<Chec
         }
     }
     shadow::check(&rules)?;
-    Ok(Checked {
-        default,
-        default_reason: file.default.reason.clone(),
-        rules,
-    })
+    Ok(Checked { default, default_reason: file.default.reason.clone(), rules })
 }
 
 /// Checks that a reason says something.
@@ -93,32 +82,20 @@ fn names(call: &Call) -> Result<Vec<&str>, Mistake> {
     match (&call.name, &call.names) {
         (Some(name), None) => Ok(vec![name]),
         (None, Some(names)) if !names.is_empty() => Ok(names.iter().map(String::as_str).collect()),
-        (name, _) => Err(Mistake::Names(
-            name.clone().unwrap_or_else(|| call.reason.clone()),
-        )),
+        (name, _) => Err(Mistake::Names(name.clone().unwrap_or_else(|| call.reason.clone()))),
     }
 }
 
 fn fields(call: &Call, default: Action, names: &str) -> Result<(), Mistake> {
     reason(names, &call.reason)?;
     if (call.action == Action::Errno) != call.errno.is_some() {
-        return Err(wrong(
-            names,
-            "`errno` belongs to `action = \"errno\"`, and must be there",
-        ));
+        return Err(wrong(names, "`errno` belongs to `action = \"errno\"`, and must be there"));
     }
-    if call
-        .errno
-        .as_deref()
-        .is_some_and(|errno| !errno.starts_with('E') || !is_constant(errno))
-    {
+    if call.errno.as_deref().is_some_and(|errno| !errno.starts_with('E') || !is_constant(errno)) {
         return Err(wrong(names, "`errno` must be a name such as EPERM"));
     }
     if call.action == Action::Notify && default != Action::Notify {
-        return Err(wrong(
-            names,
-            "nobody answers notifications where the default is not `notify`",
-        ));
+        return Err(wrong(names, "nobody answers notifications where the default is not `notify`"));
     }
     if call.when.is_some() && call.unless.is_some() {
         return Err(wrong(names, "`when` and `unless` exclude each other"));
@@ -126,9 +103,7 @@ fn fields(call: &Call, default: Action, names: &str) -> Result<(), Mistake> {
     if !matches!(call.arch.as_deref(), None | Some("x86_64" | "aarch64")) {
         return Err(wrong(names, "`arch` must be x86_64 or aarch64"));
     }
-    call.args
-        .iter()
-        .try_for_each(|argument| condition(call, argument, names))
+    call.args.iter().try_for_each(|argument| condition(call, argument, names))
 }
 
 fn condition(call: &Call, argument: &Argument, names: &str) -> Result<(), Mistake> {
@@ -139,16 +114,10 @@ fn condition(call: &Call, argument: &Argument, names: &str) -> Result<(), Mistak
         return Err(wrong(names, "`width` must be 32 or 64"));
     }
     if (argument.op == Op::MaskedEq) != argument.mask.is_some() {
-        return Err(wrong(
-            names,
-            "`mask` belongs to `op = \"masked_eq\"`, and must be there",
-        ));
+        return Err(wrong(names, "`mask` belongs to `op = \"masked_eq\"`, and must be there"));
     }
     if argument.label.is_some() != matches!(argument.value, Number::Literal(1..)) {
-        return Err(wrong(
-            names,
-            "a number other than 0 needs a `label`, and nothing else has one",
-        ));
+        return Err(wrong(names, "a number other than 0 needs a `label`, and nothing else has one"));
     }
     for number in argument.mask.iter().chain([&argument.value]) {
         if let Number::Named(text) = number {
@@ -158,53 +127,38 @@ fn condition(call: &Call, argument: &Argument, names: &str) -> Result<(), Mistak
     match (&argument.mask, &argument.value) {
         (None, _) | (Some(_), Number::Literal(0)) => Ok(()),
         (Some(Number::Named(mask)), Number::Named(value)) if within(value, mask) => Ok(()),
-        _ => Err(wrong(
-            names,
-            "`value` must be 0, or names that `mask` has too",
-        )),
+        _ => Err(wrong(names, "`value` must be 0, or names that `mask` has too")),
     }
 }
 
 /// Whether each constant of `value` is one of those in `mask`.
 fn within(value: &str, mask: &str) -> bool {
-    value
-        .split('|')
-        .all(|bit| is_constant(bit) && mask.split('|').any(|other| other == bit))
+    value.split('|').all(|bit| is_constant(bit) && mask.split('|').any(|other| other == bit))
 }
 
 fn named(call: &Call, text: &str, names: &str) -> Result<(), Mistake> {
     if text == SIGNAL_TARGET {
         return match call.when {
             Some(Feature::SignalsUnscoped) => Ok(()),
-            _ => Err(wrong(
-                names,
-                "only a rule with `when = \"signals-unscoped\"` knows the process",
-            )),
+            _ => Err(wrong(names, "only a rule with `when = \"signals-unscoped\"` knows the process")),
         };
     }
     if text.split('|').all(is_constant) {
         return Ok(());
     }
-    Err(wrong(
-        names,
-        "a value is a number, or names of libc constants joined by |",
-    ))
+    Err(wrong(names, "a value is a number, or names of libc constants joined by |"))
 }
 
 /// Whether the text can be the name of a libc constant.
 fn is_constant(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_uppercase())
-        && text
-            .chars()
-            .all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
+        && text.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
 }
 
 fn rule(call: &Call, name: &str, calls: &Calls) -> Result<Rule, Mistake> {
     Ok(Rule {
         call: name.to_owned(),
-        number: *calls
-            .get(name)
-            .ok_or_else(|| Mistake::UnknownCall(name.to_owned()))?,
+        number: *calls.get(name).ok_or_else(|| Mistake::UnknownCall(name.to_owned()))?,
         action: call.action,
         errno: call.errno.clone(),
         args: call.args.clone(),
@@ -215,8 +169,5 @@ fn rule(call: &Call, name: &str, calls: &Calls) -> Result<Rule, Mistake> {
 }
 
 fn wrong(names: &str, what: &str) -> Mistake {
-    Mistake::Rule {
-        call: names.to_owned(),
-        what: what.to_owned(),
-    }
+    Mistake::Rule { call: names.to_owned(), what: what.to_owned() }
 }

@@ -11,47 +11,20 @@ use crate::source_mounts::{Absent, Base, Grant, Handled, Mount, Mounts};
 /// # Errors
 /// The first [`Mistake`] found.
 pub fn mounts(mut file: Mounts, architecture: &str) -> Result<Mounts, Mistake> {
-    file.mount.retain(|mount| {
-        mount
-            .arch
-            .as_deref()
-            .is_none_or(|arch| arch == architecture)
-    });
+    file.mount.retain(|mount| mount.arch.as_deref().is_none_or(|arch| arch == architecture));
     file.mount.iter().try_for_each(mount)?;
-    unique(
-        file.mount
-            .iter()
-            .map(|mount| format!("{:?} {}", mount.base, mount.path)),
-    )?;
+    unique(file.mount.iter().map(|mount| format!("{:?} {}", mount.base, mount.path)))?;
     for named in file.device.iter().chain(&file.private) {
         reason(&named.path, &named.reason)?;
         absolute(&named.path)?;
     }
-    unique(
-        file.device
-            .iter()
-            .chain(&file.private)
-            .map(|named| named.path.clone()),
-    )?;
+    unique(file.device.iter().chain(&file.private).map(|named| named.path.clone()))?;
     file.absent.iter().try_for_each(absent)?;
-    unique(
-        file.absent
-            .iter()
-            .flat_map(|entry| entry.path.iter().chain(&entry.prefix).cloned()),
-    )?;
-    file.handled
-        .iter()
-        .try_for_each(|handled| reason(&handled.right, &handled.reason))?;
+    unique(file.absent.iter().flat_map(|entry| entry.path.iter().chain(&entry.prefix).cloned()))?;
+    file.handled.iter().try_for_each(|handled| reason(&handled.right, &handled.reason))?;
     unique(file.handled.iter().map(|handled| handled.right.clone()))?;
-    file.grant
-        .iter()
-        .try_for_each(|grant| self::grant(grant, &file.handled))?;
-    unique(file.grant.iter().flat_map(|grant| {
-        grant
-            .rights
-            .iter()
-            .map(|right| format!("{:?} {right}", grant.place))
-    }))?;
+    file.grant.iter().try_for_each(|grant| self::grant(grant, &file.handled))?;
+    unique(file.grant.iter().flat_map(|grant| grant.rights.iter().map(|right| format!("{:?} {right}", grant.place))))?;
     Ok(file)
 }
 
@@ -60,16 +33,8 @@ fn mount(mount: &Mount) -> Result<(), Mistake> {
     if mount.base == Base::System {
         return absolute(&mount.path);
     }
-    if mount.path.starts_with('/')
-        || mount
-            .path
-            .split('/')
-            .any(|part| matches!(part, "" | "." | ".."))
-    {
-        return Err(wrong(
-            &mount.path,
-            "a path beneath the prefix is relative and has no `..`",
-        ));
+    if mount.path.starts_with('/') || mount.path.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        return Err(wrong(&mount.path, "a path beneath the prefix is relative and has no `..`"));
     }
     Ok(())
 }
@@ -77,10 +42,7 @@ fn mount(mount: &Mount) -> Result<(), Mistake> {
 fn absolute(path: &str) -> Result<(), Mistake> {
     let mut parts = path.split('/');
     if parts.next() != Some("") || parts.any(|part| matches!(part, "" | "." | "..")) {
-        return Err(wrong(
-            path,
-            "the path must be absolute, with no `//`, `.`, `..` or final `/`",
-        ));
+        return Err(wrong(path, "the path must be absolute, with no `//`, `.`, `..` or final `/`"));
     }
     Ok(())
 }
@@ -99,10 +61,7 @@ fn grant(grant: &Grant, handled: &[Handled]) -> Result<(), Mistake> {
     reason(&place, &grant.reason)?;
     for right in &grant.rights {
         if !handled.iter().any(|known| known.right == *right) {
-            return Err(wrong(
-                right,
-                "a right that is granted must be among those handled",
-            ));
+            return Err(wrong(right, "a right that is granted must be among those handled"));
         }
     }
     Ok(())
@@ -120,8 +79,5 @@ fn unique(names: impl Iterator<Item = String>) -> Result<(), Mistake> {
 }
 
 fn wrong(entry: &str, what: &'static str) -> Mistake {
-    Mistake::Entry {
-        entry: entry.to_owned(),
-        what,
-    }
+    Mistake::Entry { entry: entry.to_owned(), what }
 }

@@ -9,10 +9,7 @@ use crate::source_mounts::{Mounts, Named};
 /// The table of system calls, ordered by number.
 #[must_use]
 pub fn calls(calls: &Calls) -> String {
-    let mut table: Vec<_> = calls
-        .iter()
-        .map(|(name, number)| (*number, *name))
-        .collect();
+    let mut table: Vec<_> = calls.iter().map(|(name, number)| (*number, *name)).collect();
     table.sort_unstable();
     format!("pub(crate) static SYSTEM_CALLS: &[(u32, &str)] = &{table:?};\n")
 }
@@ -51,31 +48,22 @@ fn action(action: Action, errno: Option<&str>) -> String {
 }
 
 fn feature(feature: Option<Feature>) -> String {
-    feature.map_or_else(
-        || "None".to_owned(),
-        |feature| format!("Some(Feature::{feature:?})"),
-    )
+    feature.map_or_else(|| "None".to_owned(), |feature| format!("Some(Feature::{feature:?})"))
 }
 
 fn condition(argument: &Argument) -> String {
     let comparison = match (argument.op, &argument.mask) {
         (Op::Ne, _) => "NotEqual".to_owned(),
         (Op::MaskedEq, Some(mask)) => {
-            format!(
-                "MaskedEqual {{ mask: {}, text: {:?} }}",
-                value(mask),
-                text(mask, None)
-            )
+            format!("MaskedEqual {{ mask: {}, text: {:?} }}", value(mask), text(mask, None))
         }
         (Op::Eq | Op::MaskedEq, _) => "Equal".to_owned(),
     };
     let operand = match &argument.value {
         Number::Named(name) if name == SIGNAL_TARGET => "SignalTarget".to_owned(),
-        number => format!(
-            "Constant {{ value: {}, text: {:?} }}",
-            value(number),
-            text(number, argument.label.as_deref())
-        ),
+        number => {
+            format!("Constant {{ value: {}, text: {:?} }}", value(number), text(number, argument.label.as_deref()))
+        }
     };
     format!(
         "Condition {{ argument: {}, width: Width::Bits{}, comparison: Comparison::{comparison}, \
@@ -89,10 +77,7 @@ fn value(number: &Number) -> String {
     match number {
         Number::Literal(number) => format!("{number}"),
         Number::Named(names) => {
-            let terms: Vec<_> = names
-                .split('|')
-                .map(|name| format!("(libc::{name} as u64)"))
-                .collect();
+            let terms: Vec<_> = names.split('|').map(|name| format!("(libc::{name} as u64)")).collect();
             terms.join(" | ")
         }
     }
@@ -117,11 +102,7 @@ pub fn mounts(file: &Mounts) -> String {
     });
     let mut out = list("MOUNTS", "Mount", mounts);
     out.push_str(&list("DEVICES", "Device", file.device.iter().map(named)));
-    out.push_str(&list(
-        "PRIVATE_FOLDERS",
-        "PrivateFolder",
-        file.private.iter().map(named),
-    ));
+    out.push_str(&list("PRIVATE_FOLDERS", "PrivateFolder", file.private.iter().map(named)));
     let absent = file.absent.iter().map(|entry| {
         let name = entry.path.as_ref().or(entry.prefix.as_ref());
         format!(
@@ -132,23 +113,14 @@ pub fn mounts(file: &Mounts) -> String {
         )
     });
     out.push_str(&list("ABSENT", "Absent", absent));
-    let handled = file.handled.iter().map(|entry| {
-        format!(
-            "right: LandlockRight::{}, abi: {}, reason: {:?}",
-            entry.right, entry.abi, entry.reason
-        )
-    });
+    let handled = file
+        .handled
+        .iter()
+        .map(|entry| format!("right: LandlockRight::{}, abi: {}, reason: {:?}", entry.right, entry.abi, entry.reason));
     out.push_str(&list("HANDLED", "Handled", handled));
     let grants = file.grant.iter().map(|entry| {
-        let rights: String = entry
-            .rights
-            .iter()
-            .map(|right| format!("LandlockRight::{right},"))
-            .collect();
-        format!(
-            "place: Place::{:?}, rights: &[{rights}], reason: {:?}",
-            entry.place, entry.reason
-        )
+        let rights: String = entry.rights.iter().map(|right| format!("LandlockRight::{right},")).collect();
+        format!("place: Place::{:?}, rights: &[{rights}], reason: {:?}", entry.place, entry.reason)
     });
     out.push_str(&list("GRANTS", "Grant", grants));
     out
@@ -159,8 +131,6 @@ fn named(entry: &Named) -> String {
 }
 
 fn list(constant: &str, kind: &str, entries: impl Iterator<Item = String>) -> String {
-    let entries: String = entries
-        .map(|fields| format!("{kind} {{ {fields} }},\n"))
-        .collect();
+    let entries: String = entries.map(|fields| format!("{kind} {{ {fields} }},\n")).collect();
     format!("pub(crate) static {constant}: &[{kind}] = &[\n{entries}];\n")
 }

@@ -41,10 +41,9 @@ fn generate() -> Result<(), Box<dyn Error>> {
     let calls = calls::numbers(&architecture)?;
     let mut text = emit::calls(&calls);
     for (file, constant) in PROFILES {
-        let profile = source::profile(&read(&folder, file)?)
-            .map_err(|error| format!("profiles/{file}: {error}"))?;
-        let checked = check::profile(&profile, &architecture, &calls)
-            .map_err(|error| format!("profiles/{file}: {error}"))?;
+        let profile = source::profile(&read(&folder, file)?).map_err(|error| format!("profiles/{file}: {error}"))?;
+        let checked =
+            check::profile(&profile, &architecture, &calls).map_err(|error| format!("profiles/{file}: {error}"))?;
         text.push_str(&emit::profile(constant, &checked));
     }
     let file = "qemu-system.mounts.toml";
@@ -54,10 +53,7 @@ fn generate() -> Result<(), Box<dyn Error>> {
     text.push_str(&emit::mounts(&mounts));
     println!("cargo::rerun-if-changed=build");
     println!("cargo::rerun-if-changed=profiles");
-    Ok(fs::write(
-        Path::new(&env::var("OUT_DIR")?).join("profiles.rs"),
-        text,
-    )?)
+    Ok(fs::write(Path::new(&env::var("OUT_DIR")?).join("profiles.rs"), text)?)
 }
 
 fn read(folder: &Path, file: &str) -> Result<String, String> {

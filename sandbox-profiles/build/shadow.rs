@@ -4,11 +4,7 @@
 use crate::check::Rule;
 use crate::source::{Feature, Mistake};
 
-const FEATURES: [Feature; 3] = [
-    Feature::FilterTerminalIoctls,
-    Feature::IoUring,
-    Feature::SignalsUnscoped,
-];
+const FEATURES: [Feature; 3] = [Feature::FilterTerminalIoctls, Feature::IoUring, Feature::SignalsUnscoped];
 
 /// Looks at each pair of rules for one call that exist together in some variant.
 ///
@@ -16,11 +12,7 @@ const FEATURES: [Feature; 3] = [
 /// [`Mistake::Clash`] for the first bad pair.
 pub fn check(rules: &[Rule]) -> Result<(), Mistake> {
     for (index, rule) in rules.iter().enumerate() {
-        for other in rules
-            .iter()
-            .skip(index + 1)
-            .filter(|other| other.number == rule.number)
-        {
+        for other in rules.iter().skip(index + 1).filter(|other| other.number == rule.number) {
             if coexist(rule, other) {
                 pair(rule, other)?;
             }
@@ -36,31 +28,18 @@ fn coexist(one: &Rule, other: &Rule) -> bool {
 
 /// Whether the rule exists in the variant whose features are the bits of `set`.
 fn lives(rule: &Rule, set: u8) -> bool {
-    let has = |wanted: Feature| {
-        FEATURES
-            .iter()
-            .enumerate()
-            .any(|(bit, feature)| *feature == wanted && set >> bit & 1 == 1)
-    };
+    let has =
+        |wanted: Feature| FEATURES.iter().enumerate().any(|(bit, feature)| *feature == wanted && set >> bit & 1 == 1);
     rule.when.is_none_or(has) && !rule.unless.is_some_and(has)
 }
 
 fn pair(one: &Rule, other: &Rule) -> Result<(), Mistake> {
-    let clash = |what| {
-        Err(Mistake::Clash {
-            call: one.call.clone(),
-            what,
-        })
-    };
+    let clash = |what| Err(Mistake::Clash { call: one.call.clone(), what });
     if one.action == other.action && one.args == other.args {
         return clash("they are duplicates; keep one");
     }
     // A stricter action is tested first (see `compile`), so it takes all calls if it has no condition.
-    let (first, second) = if one.action <= other.action {
-        (one, other)
-    } else {
-        (other, one)
-    };
+    let (first, second) = if one.action <= other.action { (one, other) } else { (other, one) };
     if first.args.is_empty() {
         return clash("one without conditions stands before the other; remove one of them");
     }

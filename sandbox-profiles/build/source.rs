@@ -10,14 +10,10 @@ pub enum Mistake {
     #[error("{0}")]
     Syntax(#[from] toml::de::Error),
     /// No table of system calls for this architecture.
-    #[error(
-        "no table of system calls for {0}; build for x86_64 or aarch64, or add the table to build/calls.rs"
-    )]
+    #[error("no table of system calls for {0}; build for x86_64 or aarch64, or add the table to build/calls.rs")]
     Architecture(String),
     /// A rule names a system call that does not exist.
-    #[error(
-        "unknown system call `{0}`; correct the name, or add `arch = \"x86_64\"` if only x86_64 has it"
-    )]
+    #[error("unknown system call `{0}`; correct the name, or add `arch = \"x86_64\"` if only x86_64 has it")]
     UnknownCall(String),
     /// A rule has to name its calls by exactly one of two keys.
     #[error("the rule for `{0}` needs either `name` or a non-empty `names`, not both")]

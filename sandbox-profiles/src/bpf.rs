@@ -24,6 +24,8 @@ const JUMP: u16 = 0x05;
 const JUMP_IF_EQUAL: u16 = 0x15;
 /// `jump if any bit of constant is set`; `BPF_JMP | BPF_JSET | BPF_K`.
 const JUMP_IF_SET: u16 = 0x45;
+/// `jump if greater than or equal to constant`; `BPF_JMP | BPF_JGE | BPF_K`.
+const JUMP_IF_NOT_LESS: u16 = 0x35;
 /// `load a word of seccomp_data`; `BPF_LD | BPF_W | BPF_ABS`.
 const LOAD: u16 = 0x20;
 
@@ -47,25 +49,22 @@ pub(crate) fn notify() -> SeccompAction {
 /// each segment.
 pub(crate) fn x32_guard() -> [sock_filter; 3] {
     [
-        sock_filter {
-            code: LOAD,
-            jt: 0,
-            jf: 0,
-            k: OFFSET_OF_NUMBER,
-        },
-        sock_filter {
-            code: JUMP_IF_SET,
-            jt: 0,
-            jf: 1,
-            k: X32_BIT,
-        },
-        sock_filter {
-            code: RETURN,
-            jt: 0,
-            jf: 0,
-            k: libc::SECCOMP_RET_KILL_PROCESS,
-        },
+        sock_filter { code: LOAD, jt: 0, jf: 0, k: OFFSET_OF_NUMBER },
+        sock_filter { code: JUMP_IF_SET, jt: 0, jf: 1, k: X32_BIT },
+        sock_filter { code: RETURN, jt: 0, jf: 0, k: libc::SECCOMP_RET_KILL_PROCESS },
     ]
+}
+
+/// Goes past a block of this many instructions if the system call's number, which is loaded already,
+/// is `first` or greater.
+pub(crate) fn skip_from(first: u32, length: usize) -> [sock_filter; 2] {
+    [sock_filter { code: JUMP_IF_NOT_LESS, jt: 0, jf: 1, k: first }, jump_over(length)]
+}
+
+/// Goes past this many instructions. A program has 4096 at most, so the distance always fits.
+fn jump_over(length: usize) -> sock_filter {
+    let distance = u32::try_from(length).unwrap_or(u32::MAX);
+    sock_filter { code: JUMP, jt: 0, jf: 0, k: distance }
 }
 
 /// A segment with its markers resolved, and how many notifications it can return.
@@ -78,14 +77,7 @@ pub(crate) fn finish_segment(program: &[seccompiler::sock_filter]) -> (Vec<sock_
             continue;
         }
         if instruction.k == u32::from(next_segment()) {
-            // The segment is far shorter than 2^32: seccompiler allows 4096 instructions.
-            let distance = u32::try_from(length - index - 1).unwrap_or(u32::MAX);
-            *instruction = sock_filter {
-                code: JUMP,
-                jt: 0,
-                jf: 0,
-                k: distance,
-            };
+            *instruction = jump_over(length - index - 1);
         } else if instruction.k == u32::from(notify()) {
             instruction.k = libc::SECCOMP_RET_USER_NOTIF;
             notifications += 1;

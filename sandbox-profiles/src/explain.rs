@@ -17,23 +17,9 @@ pub fn explain(profile: Profile) -> Explanation {
 impl fmt::Display for Explanation {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let data = self.0.data();
-        writeln!(
-            out,
-            "{}: what no line names: {}. {}",
-            self.0.name(),
-            data.default,
-            data.default_reason
-        )?;
-        let rows: Vec<_> = rules(self.0)
-            .map(|rule| {
-                (
-                    rule.call,
-                    rule.action.to_string(),
-                    condition_text(rule),
-                    rule.reason,
-                )
-            })
-            .collect();
+        writeln!(out, "{}: what no line names: {}. {}", self.0.name(), data.default, data.default_reason)?;
+        let rows: Vec<_> =
+            rules(self.0).map(|rule| (rule.call, rule.action.to_string(), condition_text(rule), rule.reason)).collect();
         let call_width = rows.iter().map(|row| row.0.len()).max().unwrap_or(0);
         let action_width = rows.iter().map(|row| row.1.len()).max().unwrap_or(0);
         for (call, action, condition, reason) in rows {
@@ -79,9 +65,6 @@ impl fmt::Display for Condition {
 fn condition_text(rule: &Rule) -> String {
     let mut parts: Vec<_> = rule.conditions.iter().map(ToString::to_string).collect();
     parts.extend(rule.when.map(|feature| format!("with {}", feature.name())));
-    parts.extend(
-        rule.unless
-            .map(|feature| format!("without {}", feature.name())),
-    );
+    parts.extend(rule.unless.map(|feature| format!("without {}", feature.name())));
     parts.join(", ")
 }

@@ -4,8 +4,6 @@
 #![allow(clippy::unnecessary_cast)]
 
 use crate::model::{Action, Comparison, Condition, Feature, Operand, ProfileData, Rule, Width};
-use crate::mounts::{
-    Absent, Base, Device, Grant, Handled, LandlockRight, Mount, MountKind, Place, PrivateFolder,
-};
+use crate::mounts::{Absent, Base, Device, Grant, Handled, LandlockRight, Mount, MountKind, Place, PrivateFolder};
 
 include!(concat!(env!("OUT_DIR"), "/profiles.rs"));

@@ -145,8 +145,7 @@ impl Rule {
     /// Whether the rule exists in this variant.
     #[must_use]
     pub fn applies_to(&self, variant: &Variant) -> bool {
-        self.when.is_none_or(|feature| variant.has(feature))
-            && self.unless.is_none_or(|feature| !variant.has(feature))
+        self.when.is_none_or(|feature| variant.has(feature)) && self.unless.is_none_or(|feature| !variant.has(feature))
     }
 }
 

@@ -177,11 +177,7 @@ pub fn absent_reason(name: &[u8]) -> Option<&'static str> {
     absent()
         .find(|entry| {
             let wanted = entry.name.as_bytes();
-            if entry.prefix {
-                name.starts_with(wanted)
-            } else {
-                name == wanted
-            }
+            if entry.prefix { name.starts_with(wanted) } else { name == wanted }
         })
         .map(|entry| entry.reason)
 }
@@ -193,7 +189,5 @@ pub fn handled_rights() -> impl Iterator<Item = &'static Handled> {
 
 /// The grants for one kind of place.
 pub fn grants(place: Place) -> impl Iterator<Item = &'static Grant> {
-    generated::GRANTS
-        .iter()
-        .filter(move |grant| grant.place == place)
+    generated::GRANTS.iter().filter(move |grant| grant.place == place)
 }

@@ -17,20 +17,8 @@ use sandbox_profiles::{Profile, Variant, compile, rules, syscall_name};
 #[test]
 fn the_hot_calls_of_an_emulator_stay_free_of_arguments() {
     let program = compile(Profile::QemuSystem, &Variant::default()).unwrap();
-    for name in [
-        "ppoll",
-        "futex",
-        "read",
-        "write",
-        "preadv",
-        "pwritev",
-        "io_submit",
-        "io_getevents",
-        "ioctl",
-    ] {
-        let rule = rules(Profile::QemuSystem)
-            .find(|rule| rule.call == name)
-            .unwrap();
+    for name in ["ppoll", "futex", "read", "write", "preadv", "pwritev", "io_submit", "io_getevents", "ioctl"] {
+        let rule = rules(Profile::QemuSystem).find(|rule| rule.call == name).unwrap();
         let verdict = run(&program.instructions, &Call::native(rule.number, [0; 6]));
         assert_eq!(verdict.action, libc::SECCOMP_RET_ALLOW, "{name}");
         assert!(!verdict.loaded_arguments, "{name}");
@@ -122,40 +110,21 @@ fn dangerous_calls_are_never_allowed_to_the_emulator() {
 
 #[test]
 fn terminal_ioctls_are_refused_whatever_the_upper_half_of_the_register_says() {
-    let variant = Variant {
-        filter_terminal_ioctls: true,
-        ..Variant::default()
-    };
+    let variant = Variant { filter_terminal_ioctls: true, ..Variant::default() };
     let program = compile(Profile::QemuSystem, &variant).unwrap();
-    let number = rules(Profile::QemuSystem)
-        .find(|rule| rule.call == "ioctl")
-        .unwrap()
-        .number;
+    let number = rules(Profile::QemuSystem).find(|rule| rule.call == "ioctl").unwrap().number;
     for request in [0x5412, 0x541C, 0x1_0000_5412, 0xFFFF_FFFF_0000_541C] {
-        let verdict = run(
-            &program.instructions,
-            &Call::native(number, [0, request, 0, 0, 0, 0]),
-        );
-        assert_eq!(
-            verdict.action,
-            libc::SECCOMP_RET_ERRNO | libc::EPERM as u32,
-            "{request:#x}"
-        );
+        let verdict = run(&program.instructions, &Call::native(number, [0, request, 0, 0, 0, 0]));
+        assert_eq!(verdict.action, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32, "{request:#x}");
     }
     let tcgets = Call::native(number, [0, 0x5401, 0, 0, 0, 0]);
-    assert_eq!(
-        run(&program.instructions, &tcgets).action,
-        libc::SECCOMP_RET_ALLOW
-    );
+    assert_eq!(run(&program.instructions, &tcgets).action, libc::SECCOMP_RET_ALLOW);
 }
 
 #[test]
 fn names_and_numbers_of_system_calls_agree_with_libc() {
     assert_eq!(syscall_name(libc::SYS_openat as u32), Some("openat"));
-    assert_eq!(
-        syscall_name(libc::SYS_newfstatat as u32),
-        Some("newfstatat")
-    );
+    assert_eq!(syscall_name(libc::SYS_newfstatat as u32), Some("newfstatat"));
     assert_eq!(syscall_name(469), Some("file_setattr"));
     assert_eq!(syscall_name(4000), None);
 }

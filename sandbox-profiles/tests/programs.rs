@@ -13,8 +13,7 @@ mod interpreter;
 
 use interpreter::{Call, NATIVE, run};
 use sandbox_profiles::{
-    Action, Comparison, Condition, Operand, Profile, Program, Rule, Variant, compile,
-    default_action, rules,
+    Action, Comparison, Condition, Operand, Profile, Program, Rule, Variant, compile, default_action, rules,
 };
 
 /// A process number that no constant of the profiles equals.
@@ -27,11 +26,7 @@ fn programs(profile: Profile) -> Vec<(Variant, Program)> {
     for filter_terminal_ioctls in flags {
         for io_uring in flags {
             for signals_only_to in [None, Some(PROCESS)] {
-                let variant = Variant {
-                    filter_terminal_ioctls,
-                    io_uring,
-                    signals_only_to,
-                };
+                let variant = Variant { filter_terminal_ioctls, io_uring, signals_only_to };
                 out.push((variant, compile(profile, &variant).unwrap()));
             }
         }
@@ -40,11 +35,9 @@ fn programs(profile: Profile) -> Vec<(Variant, Program)> {
 }
 
 fn every_program() -> impl Iterator<Item = (Profile, Variant, Program)> {
-    Profile::ALL.into_iter().flat_map(|profile| {
-        programs(profile)
-            .into_iter()
-            .map(move |(variant, program)| (profile, variant, program))
-    })
+    Profile::ALL
+        .into_iter()
+        .flat_map(|profile| programs(profile).into_iter().map(move |(variant, program)| (profile, variant, program)))
 }
 
 fn raw(action: Action) -> u32 {
@@ -124,12 +117,7 @@ fn each_rule_does_what_it_says_and_each_argument_counts() {
             for args in perturbed(rule, args).chain([args]) {
                 let verdict = run(&program.instructions, &Call::native(rule.number, args));
                 let wanted = expected(profile, &variant, rule.number, args);
-                assert_eq!(
-                    verdict.action,
-                    raw(wanted),
-                    "{profile:?} {variant:?} {} {args:x?}",
-                    rule.call
-                );
+                assert_eq!(verdict.action, raw(wanted), "{profile:?} {variant:?} {} {args:x?}", rule.call);
             }
         }
     }
@@ -140,11 +128,7 @@ fn a_fulfilled_rule_is_the_verdict_unless_a_stricter_one_holds_too() {
     for (profile, variant, program) in every_program() {
         for rule in rules(profile).filter(|rule| rule.applies_to(&variant)) {
             let call = Call::native(rule.number, fitting(rule));
-            assert_eq!(
-                run(&program.instructions, &call).action,
-                raw(rule.action),
-                "{profile:?} {rule:?}"
-            );
+            assert_eq!(run(&program.instructions, &call).action, raw(rule.action), "{profile:?} {rule:?}");
         }
     }
 }
@@ -159,11 +143,7 @@ fn every_condition_decides() {
                 let mut broken = args;
                 broken[usize::from(condition.argument)] ^= highest_bit;
                 let verdict = run(&program.instructions, &Call::native(rule.number, broken));
-                assert_ne!(
-                    verdict.action,
-                    raw(rule.action),
-                    "{profile:?} {variant:?} {rule:?}"
-                );
+                assert_ne!(verdict.action, raw(rule.action), "{profile:?} {variant:?} {rule:?}");
             }
         }
     }
@@ -178,11 +158,7 @@ fn what_is_not_listed_gets_the_default() {
             }
             for argument in [0, u64::MAX] {
                 let verdict = run(&program.instructions, &Call::native(number, [argument; 6]));
-                assert_eq!(
-                    verdict.action,
-                    raw(default_action(profile)),
-                    "{profile:?} {number}"
-                );
+                assert_eq!(verdict.action, raw(default_action(profile)), "{profile:?} {number}");
                 assert!(!verdict.loaded_arguments);
             }
         }
@@ -195,24 +171,12 @@ fn x32_numbers_and_foreign_architectures_are_killed() {
         for number in (0..1100).chain([u32::MAX, 0x7FFF_FFFF]) {
             // i386, ARM, and the other 64-bit table that this crate knows (linux/audit.h).
             for arch in [0x4000_0003, 0x4000_0028, 0xC000_003E, 0xC000_00B7] {
-                let foreign = Call {
-                    arch,
-                    number,
-                    args: [0; 6],
-                };
+                let foreign = Call { arch, number, args: [0; 6] };
                 let x32 = Call::native(number | 0x4000_0000, [0; 6]);
                 let killed = raw(Action::KillProcess);
-                assert_eq!(
-                    run(&program.instructions, &x32).action,
-                    killed,
-                    "{profile:?} {variant:?}"
-                );
+                assert_eq!(run(&program.instructions, &x32).action, killed, "{profile:?} {variant:?}");
                 if arch != NATIVE {
-                    assert_eq!(
-                        run(&program.instructions, &foreign).action,
-                        killed,
-                        "{profile:?} {variant:?}"
-                    );
+                    assert_eq!(run(&program.instructions, &foreign).action, killed, "{profile:?} {variant:?}");
                 }
             }
         }
@@ -224,9 +188,8 @@ fn arguments_are_loaded_only_for_calls_whose_rules_need_them() {
     for (profile, variant, program) in every_program() {
         for number in 0..1100 {
             let verdict = run(&program.instructions, &Call::native(number, [7; 6]));
-            let needed = rules(profile).any(|rule| {
-                rule.number == number && rule.applies_to(&variant) && !rule.conditions.is_empty()
-            });
+            let needed = rules(profile)
+                .any(|rule| rule.number == number && rule.applies_to(&variant) && !rule.conditions.is_empty());
             assert_eq!(verdict.loaded_arguments, needed, "{profile:?} {number}");
         }
     }
@@ -237,21 +200,14 @@ fn the_kernel_would_take_the_programs() {
     for (profile, _, program) in every_program() {
         let length = program.instructions.len();
         assert!(length <= 4096, "{profile:?}: {length}");
-        assert_eq!(
-            program.instructions[length - 1].code,
-            0x06,
-            "the last instruction returns"
-        );
+        assert_eq!(program.instructions[length - 1].code, 0x06, "the last instruction returns");
         for (index, instruction) in program.instructions.iter().enumerate() {
             let farthest = match instruction.code {
                 0x05 => instruction.k as usize,
                 code if code & 7 == 5 => usize::from(instruction.jt.max(instruction.jf)),
                 _ => 0,
             };
-            assert!(
-                index + farthest + 1 < length || instruction.code == 0x06,
-                "{profile:?} {index}"
-            );
+            assert!(index + farthest + 1 < length || instruction.code == 0x06, "{profile:?} {index}");
         }
         assert!(
             program
@@ -265,10 +221,7 @@ fn the_kernel_would_take_the_programs() {
 #[test]
 fn only_the_emulator_has_somebody_to_ask() {
     for (profile, _, program) in every_program() {
-        let asks = program
-            .instructions
-            .iter()
-            .any(|one| one.code == 0x06 && one.k == libc::SECCOMP_RET_USER_NOTIF);
+        let asks = program.instructions.iter().any(|one| one.code == 0x06 && one.k == libc::SECCOMP_RET_USER_NOTIF);
         assert_eq!(program.notifies, asks);
         assert_eq!(asks, profile == Profile::QemuSystem);
     }

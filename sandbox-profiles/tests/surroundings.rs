@@ -11,72 +11,34 @@
 use std::collections::BTreeSet;
 
 use sandbox_profiles::{
-    Base, LandlockRight, MountKind, Place, Profile, absent, absent_reason, devices, explain,
-    grants, handled_rights, mounts, private_folders, rules,
+    Base, LandlockRight, MountKind, Place, Profile, absent, absent_reason, devices, explain, grants, handled_rights,
+    mounts, private_folders, rules,
 };
 
 #[test]
 fn the_private_dev_has_exactly_the_harmless_nodes() {
     let nodes: BTreeSet<_> = devices().map(|device| device.path).collect();
-    let wanted = [
-        "/dev/full",
-        "/dev/null",
-        "/dev/random",
-        "/dev/urandom",
-        "/dev/zero",
-    ];
+    let wanted = ["/dev/full", "/dev/null", "/dev/random", "/dev/urandom", "/dev/zero"];
     assert_eq!(nodes, BTreeSet::from(wanted));
-    assert_eq!(
-        private_folders()
-            .map(|folder| folder.path)
-            .collect::<Vec<_>>(),
-        ["/var/tmp"]
-    );
+    assert_eq!(private_folders().map(|folder| folder.path).collect::<Vec<_>>(), ["/var/tmp"]);
 }
 
 #[test]
 fn nothing_of_the_host_is_mounted_that_names_users_or_processes() {
     for mount in mounts() {
-        for secret in [
-            "/proc",
-            "/sys",
-            "/etc/passwd",
-            "/etc/shadow",
-            "/root",
-            "/home",
-            "/run",
-            "/var",
-            "/tmp",
-        ] {
-            assert!(
-                mount.base != Base::System || !mount.path.starts_with(secret),
-                "{mount:?}"
-            );
+        for secret in ["/proc", "/sys", "/etc/passwd", "/etc/shadow", "/root", "/home", "/run", "/var", "/tmp"] {
+            assert!(mount.base != Base::System || !mount.path.starts_with(secret), "{mount:?}");
         }
-        assert_eq!(
-            mount.path.starts_with('/'),
-            mount.base == Base::System,
-            "{mount:?}"
-        );
-        assert!(
-            mount.path != "/etc" && mount.path != "/usr" && mount.path != "/",
-            "{mount:?}"
-        );
+        assert_eq!(mount.path.starts_with('/'), mount.base == Base::System, "{mount:?}");
+        assert!(mount.path != "/etc" && mount.path != "/usr" && mount.path != "/", "{mount:?}");
     }
-    assert!(
-        mounts().any(|mount| mount.path == "/etc/ld.so.cache" && mount.kind == MountKind::File)
-    );
+    assert!(mounts().any(|mount| mount.path == "/etc/ld.so.cache" && mount.kind == MountKind::File));
 }
 
 #[test]
 fn only_programs_may_be_executed_and_only_private_folders_written() {
     let may = |place, right| grants(place).any(|grant| grant.rights.contains(&right));
-    for place in [
-        Place::ReadOnly,
-        Place::Program,
-        Place::Device,
-        Place::Private,
-    ] {
+    for place in [Place::ReadOnly, Place::Program, Place::Device, Place::Private] {
         assert_eq!(may(place, LandlockRight::Execute), place == Place::Program);
         assert_eq!(may(place, LandlockRight::MakeReg), place == Place::Private);
         assert!(may(place, LandlockRight::ReadFile));
@@ -105,10 +67,7 @@ fn absent_names_are_recognised_as_asked_for() {
     let mounted: BTreeSet<_> = mounts().map(|mount| mount.path).collect();
     // GnuTLS's file is mounted where the host has it, and missing quietly where it has not.
     for entry in absent().filter(|entry| entry.name != "/etc/gnutls/config") {
-        assert!(
-            !mounted.iter().any(|path| path.starts_with(entry.name)),
-            "{entry:?}"
-        );
+        assert!(!mounted.iter().any(|path| path.starts_with(entry.name)), "{entry:?}");
     }
 }
 
@@ -122,9 +81,6 @@ fn explanations_name_each_rule_with_its_reason() {
         }
     }
     let text = explain(Profile::QemuSystem).to_string();
-    assert!(
-        text.contains("[argument 0 (32 bits) = AT_FDCWD] Opens by name"),
-        "{text}"
-    );
+    assert!(text.contains("[argument 0 (32 bits) = AT_FDCWD] Opens by name"), "{text}");
     assert!(text.contains("with signals-unscoped"), "{text}");
 }

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crate::binary::broker_binary;
 use crate::emulator::{Emulator, Finished, Surroundings};
 use crate::error::{During, Result};
+use crate::images::run_tool;
 use crate::qmp::Qmp;
 use crate::workdir::Workdir;
 
@@ -153,6 +154,8 @@ impl<'a> BrokerCommand<'a> {
             .args(words)
             .current_dir(self.workdir.files())
             .env("BROKER_TEST_START", &self.marker)
+            // Cargo's, for test programs; QEMU's loader would look through it.
+            .env_remove("LD_LIBRARY_PATH")
             .stdin(monitor.map_or_else(Stdio::null, Stdio::from))
             .stdout(stdout)
             .stderr(stderr);
@@ -164,7 +167,8 @@ impl<'a> BrokerCommand<'a> {
     }
 
     /// All words of the command line. An ordinary user gets a copy of the broker: the target folder may lie
-    /// where only root can go.
+    /// where only root can go. Another process copies it: a child that another test forks in the meantime would
+    /// inherit our open file, and what is open for writing cannot be executed (ETXTBSY, execve(2)).
     fn command_line(&mut self) -> Result<Vec<OsString>> {
         let mut line: Vec<OsString> = Vec::new();
         if !is_bare() {
@@ -172,7 +176,7 @@ impl<'a> BrokerCommand<'a> {
             let binary: PathBuf = match self.user {
                 Some(_) => {
                     let copy = self.workdir.aside().join(format!("{}.broker", self.marker));
-                    std::fs::copy(built, &copy).during(format!("copy {}", built.display()))?;
+                    run_tool(&self.workdir.aside(), "cp", &[&built.to_string_lossy(), &copy.to_string_lossy()])?;
                     copy
                 }
                 None => built.to_owned(),

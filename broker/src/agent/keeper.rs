@@ -4,14 +4,16 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use landlock::ABI;
 use nix::sys::wait::{WaitStatus, waitpid};
 use protocol::{ClientHandshake, ClientSession, SocketMode};
-use sandbox_profiles::{Profile, Variant};
+use sandbox_profiles::Profile;
 
 use super::Agent;
 use super::names::Names;
 use crate::confine::capabilities::Keep;
 use crate::confine::seccomp;
+use crate::host::Host;
 use crate::packets;
 use crate::sys::in_flight::InFlight;
 use crate::sys::process::{self, Fork};
@@ -32,6 +34,8 @@ pub struct Config {
     /// A pidfd of the process that becomes the emulator; none where the emulator forks, and its end shows only on
     /// the listener.
     pub life: Option<OwnedFd>,
+    /// Landlock ABI of the kernel, on which the agents' filter depends.
+    pub abi: ABI,
     /// Whether a capability is needed to read the emulator's memory, as under Yama.
     pub needs_capability: bool,
 }
@@ -93,8 +97,7 @@ fn prepare(config: &Config, link: OwnedFd) -> io::Result<Option<Prepared>> {
     // The emulator must not be able to read, trace or core-dump what answers its calls.
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
     let in_flight = InFlight::new()?;
-    let filter = seccomp::compile(Profile::Agent, &Variant::default()).map_err(io::Error::other)?;
-    seccomp::install_program(&filter).map_err(io::Error::other)?;
+    seccomp::install_profile(Profile::Agent, &Host::own_variant(config.abi)).map_err(io::Error::other)?;
     let Some((PACKET, descriptors)) = packets::receive(link.as_fd())? else { return Ok(None) };
     let Some(listener) = descriptors.into_iter().next() else { return Ok(None) };
     // EINVAL: Linux before 6.6. Answers then take a little longer.
@@ -126,6 +129,8 @@ fn offer_session(broker: BorrowedFd<'_>) -> Option<OwnedFd> {
 }
 
 fn run_agent(config: &Config, prepared: &Prepared, session: Option<OwnedFd>) -> io::Result<()> {
+    // New sessions are the keeper's to announce. The owner of this number is never dropped: the process ends first.
+    nix::unistd::close(config.broker.as_raw_fd())?;
     let session = session.and_then(|socket| greet(socket).ok());
     let life = config.life.as_ref().map(AsFd::as_fd);
     Agent::new(prepared.listener.as_fd(), session, life, &config.names, &prepared.in_flight).serve()

@@ -25,11 +25,7 @@ pub fn read_name(thread: Pid, address: u64) -> Result<Vec<u8>, Errno> {
     while name.len() < PATH_MAX {
         let length = (PAGE - base % PAGE).min(PATH_MAX - name.len());
         let chunk = page.get_mut(..length).ok_or(Errno::EFAULT)?;
-        let read = process_vm_readv(
-            thread,
-            &mut [IoSliceMut::new(chunk)],
-            &[RemoteIoVec { base, len: length }],
-        )?;
+        let read = process_vm_readv(thread, &mut [IoSliceMut::new(chunk)], &[RemoteIoVec { base, len: length }])?;
         let chunk = chunk.get(..read).ok_or(Errno::EFAULT)?;
         if let Some(end) = chunk.iter().position(|byte| *byte == 0) {
             name.extend(chunk.iter().take(end));

@@ -218,9 +218,7 @@ impl<'a> Agent<'a> {
         let (_, waiting) = self.waiting.swap_remove(position);
         let answered = match outcome {
             ReplyOutcome::Descriptor(descriptor) => self.hand_over(&descriptor, waiting),
-            ReplyOutcome::Errno(errno) => {
-                seccomp::answer_errno(self.listener, waiting.id, i32::from(errno.get()))
-            }
+            ReplyOutcome::Errno(errno) => seccomp::answer_errno(self.listener, waiting.id, i32::from(errno.get())),
             ReplyOutcome::Done => match waiting.done {
                 Ok(()) => seccomp::answer_value(self.listener, waiting.id, 0),
                 Err(errno) => refuse(self.listener, waiting.id, errno),
@@ -232,8 +230,7 @@ impl<'a> Agent<'a> {
     }
 
     fn hand_over(&self, descriptor: &OwnedFd, waiting: Waiting) -> io::Result<()> {
-        let added =
-            seccomp::answer_descriptor(self.listener, waiting.id, descriptor.as_fd(), waiting.close_on_exec);
+        let added = seccomp::answer_descriptor(self.listener, waiting.id, descriptor.as_fd(), waiting.close_on_exec);
         // The emulator's table is full: it is told so, in its own words.
         added.or_else(|error| {
             let errno = error.raw_os_error().unwrap_or(libc::EIO);

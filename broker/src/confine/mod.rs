@@ -54,11 +54,7 @@ pub struct Command {
 ///
 /// # Errors
 /// One variant a step; each says what failed and what would mend it.
-pub fn become_emulator(
-    sandbox: Sandbox,
-    views: Option<Views>,
-    mut broker: SandboxEnd,
-) -> Result<Infallible, Error> {
+pub fn become_emulator(sandbox: Sandbox, views: Option<Views>, mut broker: SandboxEnd) -> Result<Infallible, Error> {
     // First the namespaces: every later step acts on them, and the user namespace gives the rights for it.
     namespaces::enter()?;
     // Only the broker, still outside, may say which ids exist in here; the ids are taken at once, for no file of
@@ -95,6 +91,8 @@ pub fn become_emulator(
 }
 
 fn execute(command: &Command) -> Result<Infallible, Error> {
+    // The standard library had it ignored, which a new program would inherit. No kernel refuses to take that back.
+    let _ = crate::sys::process::restore_default(nix::sys::signal::Signal::SIGPIPE);
     nix::unistd::execve(&command.path, &command.arguments, &command.environment)
         .map_err(|source| Error::Execute { path: command.path.clone(), source: source.into() })
 }

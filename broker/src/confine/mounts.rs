@@ -127,9 +127,7 @@ fn clone_pin(pin: &Pin, attributes: u64) -> Result<OwnedFd, Error> {
 }
 
 fn clone_descriptor(descriptor: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_EMPTY_PATH;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     Ok(rustix::mount::open_tree(descriptor, "", flags)?)
 }
 
@@ -160,18 +158,17 @@ fn furnish(layout: &Layout, views: Views, root: BorrowedFd<'_>) -> Result<(), Er
     for (at, target) in &layout.links {
         make_link(root, at, target)?;
     }
-    for (path, view) in layout.trees.iter().zip(views.trees) {
-        place_at(root, path, view)?;
-    }
-    for (path, view) in layout.devices.iter().zip(views.devices) {
-        place_at(root, path, view)?;
-    }
+    // Private folders first: an emulator unpacked beneath /var/tmp, or an image there, is still to be seen.
     for (directory, view) in layout.private.iter().zip(views.private) {
         let view = match view {
             Some(view) => view,
             None => mount_tmpfs(PRIVATE_MEMORY, "1777")?,
         };
         place_at(root, &directory.at, view)?;
+    }
+    let shown = layout.trees.iter().zip(views.trees).chain(layout.devices.iter().zip(views.devices));
+    for (path, view) in shown {
+        place_at(root, path, view)?;
     }
     make_directory(root, &layout.working_directory)?;
     for (grant, view) in layout.grants.iter().zip(views.grants) {
@@ -199,7 +196,8 @@ fn mount_tmpfs(size: &str, mode: &str) -> Result<OwnedFd, Error> {
         rustix::mount::fsconfig_set_string(context.as_fd(), "size", size)?;
         rustix::mount::fsconfig_set_string(context.as_fd(), "mode", mode)?;
         rustix::mount::fsconfig_create(context.as_fd())?;
-        let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+        let attributes =
+            MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
         rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
     };
     mount().map_err(Error::step("mount a tmpfs"))

@@ -27,8 +27,7 @@ pub fn enter() -> Result<(), Error> {
 /// # Errors
 /// `EPERM`: the process may not administer the network namespace that it made.
 pub fn bring_loopback_up() -> Result<(), Error> {
-    let socket =
-        rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None);
+    let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None);
     socket
         .map_err(io::Error::from)
         .and_then(|socket| crate::sys::net::loopback_up(std::os::fd::AsFd::as_fd(&socket)))
@@ -55,10 +54,7 @@ pub fn hint() -> &'static str {
     SWITCHES
         .iter()
         .find(|(file, off, _)| std::fs::read_to_string(file).is_ok_and(|value| value.trim() == *off))
-        .map_or(
-            "an outer container or a chroot forbids user namespaces; start broker outside it",
-            |(_, _, mend)| mend,
-        )
+        .map_or("an outer container or a chroot forbids user namespaces; start broker outside it", |(_, _, mend)| mend)
 }
 
 /// Why there are no namespaces.

@@ -7,12 +7,12 @@ use sandbox_profiles::{Profile, Program, Variant};
 
 use crate::sys;
 
-/// Confines this thread to `profile` of broker, agent or prober.
+/// Confines this thread to a variant of `profile`.
 ///
 /// # Errors
 /// [`Error::Compile`]: the profile is not for this machine. [`Error::Install`].
-pub fn install_profile(profile: Profile) -> Result<(), Error> {
-    install_program(&compile(profile, &Variant::default())?)
+pub fn install_profile(profile: Profile, variant: &Variant) -> Result<(), Error> {
+    install_program(&compile(profile, variant)?)
 }
 
 /// Compiles a profile, which may allocate; installing then does not.

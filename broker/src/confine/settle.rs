@@ -8,6 +8,7 @@ use sandbox_profiles::Profile;
 use super::capabilities::{self, Keep};
 use super::landlock::{Rights, enforce_grants};
 use super::seccomp;
+use crate::host::Host;
 
 /// Confines this process for good. `grants` are all the files that it can open from then on.
 ///
@@ -20,7 +21,7 @@ pub fn settle(abi: ABI, keep: Keep, grants: &[(BorrowedFd<'_>, Rights)]) -> Resu
     // The grant table once more, in the kernel: a bug in the policy opens nothing that was not pinned.
     enforce_grants(abi, grants)?;
     // Last, as in the sandbox.
-    seccomp::install_profile(Profile::Broker)?;
+    seccomp::install_profile(Profile::Broker, &Host::own_variant(abi))?;
     Ok(())
 }
 

@@ -91,8 +91,7 @@ impl Plan {
     /// A device that is missing, or that the caller may not use, is for the emulator to do without or to complain of; it
     /// gets the errno that it would get outside.
     fn plan_device(&mut self, resource: &Resource) -> Result<(), Error> {
-        let usable = Pin::take(Path::new(&resource.name))
-            .and_then(|pin| check_access(pin.as_fd(), true).map(|()| pin));
+        let usable = Pin::take(Path::new(&resource.name)).and_then(|pin| check_access(pin.as_fd(), true).map(|()| pin));
         match usable {
             Ok(pin) => self.grant(Role::Device, Access::ReadWrite, Named::by(resource), pin),
             Err(error) => {
@@ -104,10 +103,5 @@ impl Plan {
 }
 
 fn wrong_type(resource: &Resource, found: &'static str, wanted: &'static str) -> Error {
-    Error::WrongType {
-        option: resource.option.clone(),
-        name: resource.name.clone(),
-        found,
-        wanted,
-    }
+    Error::WrongType { option: resource.option.clone(), name: resource.name.clone(), found, wanted }
 }

@@ -55,16 +55,9 @@ impl Plan {
         })
     }
 
-    fn plan_chain(
-        &mut self,
-        prober: &Prober,
-        resource: &Resource,
-        image: &Image,
-        pin: &Pin,
-    ) -> Result<(), Error> {
+    fn plan_chain(&mut self, prober: &Prober, resource: &Resource, image: &Image, pin: &Pin) -> Result<(), Error> {
         // Read first what can be read at all: the prober's errors are about what an image says.
-        crate::open::pin::check_access(pin.as_fd(), false)
-            .map_err(|source| Error::open(resource, source))?;
+        crate::open::pin::check_access(pin.as_fd(), false).map_err(|source| Error::open(resource, source))?;
         let top = Top {
             name: &resource.name,
             pin,
@@ -84,9 +77,10 @@ impl Plan {
 
 /// The folders of `images`, and those that the operator names.
 fn image_roots<'a>(options: &Options, images: impl Iterator<Item = &'a Pin>) -> Result<Vec<PathBuf>, Error> {
-    let named = options.image_roots.iter().map(|path| {
-        path.canonicalize().map_err(|source| Error::ImageRoot { path: path.clone(), source })
-    });
+    let named = options
+        .image_roots
+        .iter()
+        .map(|path| path.canonicalize().map_err(|source| Error::ImageRoot { path: path.clone(), source }));
     let mut roots: Vec<PathBuf> = named.collect::<Result<_, _>>()?;
     roots.extend(images.filter_map(|pin| pin.path().parent().map(PathBuf::from)));
     roots.sort();

@@ -129,6 +129,9 @@ impl Plan {
             plan.plan_images(&resources, options)?;
             resources.iter().try_for_each(|resource| plan.plan_file(resource))?;
         }
+        // The broker empties the private folders at the end, which belong to the emulator's user.
+        let own = plan.identity.uid == rustix::process::geteuid().as_raw();
+        plan.keeps_override |= !own && plan.private.iter().any(|folder| folder.on_disk_in.is_some());
         Ok(plan)
     }
 

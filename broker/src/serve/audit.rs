@@ -122,8 +122,7 @@ impl Audit {
     pub fn failed(&mut self, request: &'static str, name: &str, flags: Option<&str>, error: &std::io::Error) {
         self.totals.failed += 1;
         let reason = error.to_string();
-        let event =
-            Event { request, name, flags, outcome: Outcome::Failed, reason: Some(&reason), advice: None };
+        let event = Event { request, name, flags, outcome: Outcome::Failed, reason: Some(&reason), advice: None };
         self.record(&event);
     }
 

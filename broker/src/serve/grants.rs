@@ -208,17 +208,15 @@ fn spellings(working_directory: &Path, grant: &Grant) -> [Vec<u8>; 3] {
 
 /// The flags of a reopening: as asked for, but nothing is created, and the link to the pin must be followed.
 fn open_flags(flags: OpenFlags) -> OFlags {
-    let flags = flags
-        .without(OpenBits::CREATE)
-        .without(OpenBits::NOFOLLOW)
-        .with(OpenBits::CLOEXEC)
-        .with(OpenBits::NOCTTY);
+    let flags =
+        flags.without(OpenBits::CREATE).without(OpenBits::NOFOLLOW).with(OpenBits::CLOEXEC).with(OpenBits::NOCTTY);
     OFlags::from_bits_retain(u32::from_ne_bytes(flags.to_linux().to_ne_bytes()))
 }
 
 fn unknown_name() -> Refusal {
     Refusal {
-        reason: "nothing on the emulator's command line, and no header of an image that it names, names this file".into(),
+        reason: "nothing on the emulator's command line, and no header of an image that it names, names this file"
+            .into(),
         advice: "name it there (-drive, -blockdev, ...) when the guest is started".into(),
     }
 }
@@ -233,10 +231,7 @@ fn read_only(grant: &Grant) -> Refusal {
             format!("`{}` grants it for reading only", grant.option),
             "leave out readonly=on, read-only=on or media=cdrom there, if the guest is to write",
         ),
-        _ => (
-            format!("`{}` grants it for reading only", grant.option),
-            "name it by an option that writes to it",
-        ),
+        _ => (format!("`{}` grants it for reading only", grant.option), "name it by an option that writes to it"),
     };
     Refusal { reason, advice: advice.into() }
 }

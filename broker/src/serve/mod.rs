@@ -65,7 +65,7 @@ pub fn serve(broker: &mut Broker) -> io::Result<()> {
             }
         }
         if let Some(session) = session.as_mut() {
-            session.expire(Instant::now(), &mut broker.audit);
+            session.expire(Instant::now(), &broker.workers, &mut broker.audit);
         }
     }
     Ok(())

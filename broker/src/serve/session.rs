@@ -13,7 +13,7 @@ use protocol::{
 use super::Broker;
 use super::audit::Audit;
 use super::grants::{Decision, Grant, Refusal};
-use super::workers::{Done, Job, Ticket};
+use super::workers::{Done, Job, Ticket, Workers};
 
 /// How long an open may take until the emulator is told that it failed. Twice what an NFS client waits for its second
 /// answer by default would leave a guest's main loop blocked for minutes; half a minute outlasts a server's restart.
@@ -135,11 +135,12 @@ impl Session {
         }
     }
 
-    /// Tells the emulator that opens which took too long have failed; their workers are left to the kernel.
-    pub fn expire(&mut self, now: Instant, audit: &mut Audit) {
+    /// Tells the emulator that opens which took too long have failed; threads that are stuck are left to the kernel.
+    pub fn expire(&mut self, now: Instant, workers: &Workers, audit: &mut Audit) {
         let late: Vec<Ticket> =
             self.opening.iter().filter(|(_, opening)| opening.deadline <= now).map(|(ticket, _)| *ticket).collect();
         for ticket in late {
+            workers.cancel(ticket);
             self.complete(audit, ticket, Err(io::Error::from_raw_os_error(libc::ETIMEDOUT)));
         }
     }
@@ -152,7 +153,7 @@ impl Session {
         let replied = match &result {
             Ok(descriptor) => {
                 audit.granted("open", &opening.name, flags);
-                self.reply(opening.request, Answer::Descriptor(descriptor.as_fd()))
+                self.reply_with(opening.request, descriptor)
             }
             Err(error) => {
                 audit.failed("open", &opening.name, flags, error);
@@ -162,6 +163,14 @@ impl Session {
         if let Err(error) = replied {
             // The agent is gone, or has stopped to read: the poll loop learns of either by itself.
             audit.failed("open", &opening.name, flags, &io::Error::other(error));
+        }
+    }
+
+    /// Hands a descriptor over; where the kernel cannot take it (too many in flight for this user), the emulator is told.
+    fn reply_with(&mut self, request: RequestId, descriptor: &OwnedFd) -> Result<(), protocol::Error> {
+        match self.reply(request, Answer::Descriptor(descriptor.as_fd())) {
+            Err(protocol::Error::Send(_)) => self.reply(request, Answer::Errno(Errno::IO)),
+            other => other,
         }
     }
 }

@@ -103,6 +103,11 @@ impl Workers {
         Ok(())
     }
 
+    /// Forgets a job that no thread has taken yet, so that requests behind stuck ones do not pile up.
+    pub fn cancel(&self, ticket: Ticket) {
+        self.queues.lock().jobs.retain(|job| job.ticket != ticket);
+    }
+
     /// A result, if one waits.
     #[must_use]
     pub fn take_result(&self) -> Option<Done> {

@@ -18,12 +18,7 @@ pub const NO_EXEC: u64 = libc::MOUNT_ATTR_NOEXEC;
 /// `EPERM`: no `CAP_SYS_ADMIN` over the mount's user namespace. `EINVAL`: not a mount root.
 /// `ENOSYS`: Linux before 5.12.
 pub fn set_attributes(mount: BorrowedFd<'_>, set: u64, recursive: bool) -> io::Result<()> {
-    let attributes = libc::mount_attr {
-        attr_set: set,
-        attr_clr: 0,
-        propagation: libc::MS_PRIVATE,
-        userns_fd: 0,
-    };
+    let attributes = libc::mount_attr { attr_set: set, attr_clr: 0, propagation: libc::MS_PRIVATE, userns_fd: 0 };
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is a static empty C string, the attribute structure lives across the call and its
     // size is passed with it; the kernel only reads both and takes no ownership of the descriptor.

@@ -10,9 +10,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 pub fn loopback_up(socket: BorrowedFd<'_>) -> io::Result<()> {
     let mut request = libc::ifreq {
         ifr_name: [0; libc::IFNAMSIZ],
-        ifr_ifru: libc::__c_anonymous_ifr_ifru {
-            ifru_flags: libc::c_short::try_from(libc::IFF_UP).unwrap_or(1),
-        },
+        ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags: libc::c_short::try_from(libc::IFF_UP).unwrap_or(1) },
     };
     for (slot, byte) in request.ifr_name.iter_mut().zip(*b"lo") {
         *slot = libc::c_char::from_ne_bytes([byte]);

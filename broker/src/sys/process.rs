@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::RawFd;
 
-use nix::sys::signal::{SigHandler, Signal, SigSet, SigmaskHow};
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal};
 use nix::unistd::{ForkResult, Pid};
 
 /// Which side of a fork this is.

@@ -42,9 +42,7 @@ fn install_with(program: &[Instruction], flags: libc::c_ulong) -> io::Result<lib
     };
     // SAFETY: the kernel copies `len` of them from memory that lives
     // across the call and writes nothing.
-    let result = unsafe {
-        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program)
-    };
+    let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) };
     if result >= 0 { Ok(result) } else { Err(io::Error::last_os_error()) }
 }
 
@@ -54,9 +52,7 @@ fn install_with(program: &[Instruction], flags: libc::c_ulong) -> io::Result<lib
 /// `EINVAL`: an older kernel; notifications work, only slower.
 pub fn set_sync_wake_up(listener: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: this ioctl takes its flags by value and no pointer.
-    check(unsafe {
-        libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SET_FLAGS, SYNC_WAKE_UP)
-    })
+    check(unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SET_FLAGS, SYNC_WAKE_UP) })
 }
 
 /// Receives the next notification into `slot`, which must be all zero.
@@ -65,9 +61,7 @@ pub fn set_sync_wake_up(listener: BorrowedFd<'_>) -> io::Result<()> {
 /// `ENOENT`: the caller died before its notification could be received. `EINVAL`: `slot` was not zero.
 pub fn receive(listener: BorrowedFd<'_>, slot: &mut Notification) -> io::Result<()> {
     // SAFETY: the kernel writes one `seccomp_notif` into memory that is exclusively borrowed for the call.
-    check(unsafe {
-        libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, std::ptr::from_mut(slot))
-    })
+    check(unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, std::ptr::from_mut(slot)) })
 }
 
 /// Whether the thread behind notification `id` still waits for its answer.
@@ -103,9 +97,7 @@ pub fn answer_errno(listener: BorrowedFd<'_>, id: u64, errno: i32) -> io::Result
 
 fn send(listener: BorrowedFd<'_>, response: libc::seccomp_notif_resp) -> io::Result<()> {
     // SAFETY: the kernel reads one `seccomp_notif_resp` that lives across the call.
-    check(unsafe {
-        libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, &raw const response)
-    })
+    check(unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, &raw const response) })
 }
 
 /// Puts a duplicate of `descriptor` into the caller's table and lets its call return that number, in one step
@@ -128,9 +120,7 @@ pub fn answer_descriptor(
     };
     // SAFETY: the kernel reads one `seccomp_notif_addfd` that lives across the call, and takes a reference of its own
     // on the file behind `srcfd`, which is borrowed for the call.
-    let result = unsafe {
-        libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ADDFD, &raw const add)
-    };
+    let result = unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ADDFD, &raw const add) };
     if result >= 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

@@ -25,8 +25,7 @@ impl<T: Shareable> Shared<T> {
     /// # Errors
     /// `ENOMEM`: no memory, or a limit on address space.
     pub fn zeroed() -> io::Result<Self> {
-        let length = NonZeroUsize::new(size_of::<T>())
-            .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+        let length = NonZeroUsize::new(size_of::<T>()).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
         // SAFETY: no address is asked for, so no mapping is replaced; the kernel returns zeroed, page-aligned
         // memory of at least `length` bytes that nothing else in this process refers to.
         let address: NonNull<libc::c_void> = unsafe {

@@ -128,11 +128,7 @@ mod tests {
             for bits in 0..=OpenBits::ALL {
                 let flags = OpenFlags::new(access, OpenBits::try_from(bits).unwrap());
                 let back = OpenFlags::from_linux(flags.to_linux()).unwrap();
-                let implied = if flags.contains(OpenBits::SYNC) {
-                    flags.without(OpenBits::DSYNC)
-                } else {
-                    flags
-                };
+                let implied = if flags.contains(OpenBits::SYNC) { flags.without(OpenBits::DSYNC) } else { flags };
                 assert_eq!(back, implied);
             }
         }
@@ -163,10 +159,7 @@ mod tests {
             let dropped = bit == LARGEFILE;
             let result = OpenFlags::from_linux(bit);
             assert_eq!(result.is_ok(), carried || dropped, "{bit:#o}");
-            assert_eq!(
-                result.map_or(0, OpenFlags::to_linux),
-                if carried { bit } else { 0 }
-            );
+            assert_eq!(result.map_or(0, OpenFlags::to_linux), if carried { bit } else { 0 });
         }
     }
 

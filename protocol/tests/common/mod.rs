@@ -9,9 +9,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use protocol::codec::encode;
 use protocol::{
-    AccessMode, ClientHandshake, ClientSession, Error, FileMode, MAX_MESSAGE, Message, Name,
-    OpenBits, OpenFlags, RequestBody, ServerHandshake, ServerSession, SocketMode, Step, Violation,
-    socketpair,
+    AccessMode, ClientHandshake, ClientSession, Error, FileMode, MAX_MESSAGE, Message, Name, OpenBits, OpenFlags,
+    RequestBody, ServerHandshake, ServerSession, SocketMode, Step, Violation, socketpair,
 };
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
@@ -49,19 +48,13 @@ pub fn bytes_of(message: &impl Message) -> Vec<u8> {
 
 /// A harmless request.
 pub fn unlink(name: &str) -> RequestBody {
-    RequestBody::Unlink {
-        name: Name::new(name.as_bytes()).unwrap(),
-    }
+    RequestBody::Unlink { name: Name::new(name.as_bytes()).unwrap() }
 }
 
 /// A request for a descriptor.
 pub fn open(name: &[u8]) -> RequestBody {
     let flags = OpenFlags::new(AccessMode::ReadWrite, OpenBits::CLOEXEC);
-    RequestBody::Open {
-        name: Name::new(name).unwrap(),
-        flags,
-        mode: FileMode::from_raw(0),
-    }
+    RequestBody::Open { name: Name::new(name).unwrap(), flags, mode: FileMode::from_raw(0) }
 }
 
 /// A welcomed client's bare socket, and the session that the broker has with it.

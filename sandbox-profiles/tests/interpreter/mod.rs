@@ -23,11 +23,7 @@ pub struct Call {
 impl Call {
     /// A call of this machine's own table.
     pub fn native(number: u32, args: [u64; 6]) -> Self {
-        Self {
-            arch: NATIVE,
-            number,
-            args,
-        }
+        Self { arch: NATIVE, number, args }
     }
 
     /// The 32-bit word at this offset of `struct seccomp_data`, on a little-endian machine.
@@ -37,11 +33,7 @@ impl Call {
             4 => self.arch,
             16.. => {
                 let argument = self.args[(offset as usize - 16) / 8];
-                (if offset % 8 == 0 {
-                    argument
-                } else {
-                    argument >> 32
-                }) as u32
+                (if offset.is_multiple_of(8) { argument } else { argument >> 32 }) as u32
             }
             other => panic!("load from offset {other}"),
         }
@@ -80,10 +72,7 @@ pub fn run(program: &[sock_filter], call: &Call) -> Verdict {
             0x35 => at += usize::from(if accumulator >= k { jt } else { jf }),
             0x45 => at += usize::from(if accumulator & k != 0 { jt } else { jf }),
             0x06 => {
-                return Verdict {
-                    action: k,
-                    loaded_arguments,
-                };
+                return Verdict { action: k, loaded_arguments };
             }
             other => panic!("unexpected instruction {other:#x} at {}", at - 1),
         }

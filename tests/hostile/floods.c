@@ -1,0 +1,163 @@
+/* More of everything than an emulator would ask for: what is bounded must stay bounded, and nobody may hang. */
+#include "hostile.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+/* Enough threads to fill every table between here and the broker: both sides hold 64 calls. */
+#define THREADS 160
+
+static long flood(long rounds)
+{
+    long answered = 0;
+    char name[64];
+    for (long i = 0; i < rounds; i++) {
+        snprintf(name, sizeof name, "nothing-%ld", i);
+        long fd = CALL(SYS_openat, AT_FDCWD, name, O_RDONLY);
+        answered += fd < 0 && errno == EACCES;
+        if (fd >= 0)
+            close((int)fd);
+    }
+    return answered;
+}
+
+/* Refused opens, granted opens, refused calls: in two parts, between which and after which the test looks. */
+void attack_with_floods(void)
+{
+    long rounds = number_parameter("rounds");
+    report_number("first", flood(rounds / 10));
+    wait_for('a');
+    report_number("second", flood(rounds - rounds / 10));
+    long opened = 0, refused = 0;
+    for (long i = 0; i < rounds / 10; i++) {
+        int fd = (int)CALL(SYS_openat, AT_FDCWD, READ_ONLY, O_RDONLY);
+        opened += fd >= 0;
+        close(fd);
+        refused += CALL(SYS_keyctl, 0, -3, 0) < 0 && errno == EPERM;
+    }
+    report_number("opened", opened);
+    report_number("refused-calls", refused);
+    wait_for('b');
+}
+
+static atomic_long granted_opens, refused_opens, other_answers;
+
+static void *open_often(void *unused)
+{
+    for (int i = 0; i < 50; i++) {
+        int fd = (int)CALL(SYS_openat, AT_FDCWD, READ_ONLY, O_RDONLY);
+        if (fd >= 0) {
+            granted_opens++;
+            close(fd);
+        } else {
+            other_answers++;
+        }
+        fd = (int)CALL(SYS_openat, AT_FDCWD, VICTIM, O_RDONLY);
+        if (fd < 0 && errno == EACCES)
+            refused_opens++;
+        else
+            other_answers++;
+    }
+    return unused;
+}
+
+static void open_from_everywhere(void)
+{
+    static pthread_t threads[THREADS];
+    for (int i = 0; i < THREADS; i++)
+        if (pthread_create(&threads[i], NULL, open_often, NULL))
+            give_up("start a thread");
+    for (int i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+    report_number("granted-opens", granted_opens);
+    report_number("refused-opens", refused_opens);
+    report_number("other-answers", other_answers);
+}
+
+/* Killed in the midst of a call: what it waited for must not clog anything. */
+static void die_while_asking(void)
+{
+    int ended = 0;
+    for (int i = 0; i < 100; i++) {
+        int child = fork();
+        if (child < 0)
+            give_up("fork");
+        while (child == 0)
+            CALL(SYS_openat, AT_FDCWD, i % 2 ? READ_ONLY : VICTIM, O_RDONLY | O_CLOEXEC);
+        for (int turn = 0; turn < i; turn++)
+            sched_yield();
+        kill(child, SIGKILL);
+        ended += waitpid(child, NULL, 0) == child;
+    }
+    report_number("killed", ended);
+    report_descriptor("after-the-killed", CALL(SYS_openat, AT_FDCWD, READ_ONLY, O_RDONLY));
+}
+
+static void handle(int signal)
+{
+    (void)signal;
+}
+
+/* Signals without SA_RESTART, as a vCPU is kicked, from another thread at every moment of an open. */
+static void *kick(void *thread)
+{
+    while (!pthread_kill(*(pthread_t *)thread, SIGUSR1) && !other_answers)
+        sched_yield();
+    return NULL;
+}
+
+static void be_kicked(void)
+{
+    struct sigaction action = {.sa_handler = handle};
+    pthread_t self = pthread_self(), kicker;
+    long opened = 0, interrupted = 0, otherwise = 0;
+    sigaction(SIGUSR1, &action, NULL);
+    if (pthread_create(&kicker, NULL, kick, &self))
+        give_up("start a thread");
+    for (int i = 0; i < 2000; i++) {
+        int fd = (int)CALL(SYS_openat, AT_FDCWD, READ_ONLY, O_RDONLY);
+        opened += fd >= 0;
+        interrupted += fd < 0 && errno == EINTR;
+        otherwise += fd < 0 && errno != EINTR;
+        if (fd >= 0)
+            close(fd);
+    }
+    other_answers = 1;
+    pthread_join(kicker, NULL);
+    /* No descriptor may have come that nobody was told of. */
+    int next = dup(0);
+    report_number("opened-while-kicked", opened > 0);
+    report_number("lost-or-interrupted", opened + interrupted == 2000);
+    report_number("otherwise-while-kicked", otherwise);
+    report_number("lowest-free-descriptor", next);
+}
+
+/* No room for the descriptor: an error, and the broker keeps nothing of it. */
+static void fill_the_table(void)
+{
+    struct rlimit few = {32, 32};
+    int last = 0;
+    setrlimit(RLIMIT_NOFILE, &few);
+    for (int fd; (fd = dup(0)) >= 0;)
+        last = fd;
+    for (int i = 0; i < 200; i++)
+        if (CALL(SYS_openat, AT_FDCWD, READ_ONLY, O_RDONLY) >= 0 || errno != EMFILE)
+            give_up("open with a full table");
+    report("full-table", CALL(SYS_openat, AT_FDCWD, READ_ONLY, O_RDONLY));
+    close(last);
+    report("room-again", CALL(SYS_openat, AT_FDCWD, READ_ONLY, O_RDONLY));
+}
+
+void attack_with_threads(void)
+{
+    wait_for('a');
+    open_from_everywhere();
+    die_while_asking();
+    be_kicked();
+    fill_the_table();
+    wait_for('b');
+}
