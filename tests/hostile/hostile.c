@@ -6,6 +6,8 @@
 /* Bytes at the start of the talk image that hold parameters, and the place behind them where the test writes
  * the step that it has taken; see tests/src/hostile.rs. */
 #define PARAMETERS 4096
+/* Looks at that place, 2 ms apart, before the test counts as gone: two minutes and more. */
+#define PATIENCE 60000
 
 static const struct {
     const char *name;
@@ -97,7 +99,9 @@ void wait_for(char step)
     const struct timespec pause = {.tv_nsec = 2000000};
     char seen = 0;
     printf("waiting-for %c\n", step);
-    while (seen != step) {
+    for (int turns = 0; seen != step; turns++) {
+        if (turns == PATIENCE)
+            give_up("wait for the test");
         if (pread(talk(), &seen, 1, PARAMETERS) != 1)
             give_up("read the talk image");
         nanosleep(&pause, NULL);

@@ -98,7 +98,6 @@ void attack_races(void)
     run("native", "/dev/null", victim, O_RDWR);
     strcpy(granted, absolute(READ_ONLY));
     run("native-image", "/dev/null", granted, O_RDWR);
-    run("native-image-read", "/dev/null", granted, O_RDONLY);
     strcpy(victim, absolute(BACKING));
     strcpy(granted, absolute(GRANTED));
     run("backing", granted, victim, O_RDWR);

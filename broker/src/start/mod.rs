@@ -1,0 +1,167 @@
+//! From a plan to a start: what has to be made on the host is made, and the sandbox is described.
+
+mod describe;
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::confine::landlock::Rights;
+use crate::confine::{seccomp, settle};
+use crate::open::output::{self, Home};
+use crate::open::private::PrivateFolder;
+use crate::plan::{Output, Plan};
+use crate::serve::grants::{Access, Grant};
+
+/// A start that is ready to be carried out.
+#[derive(Debug)]
+pub struct Start {
+    plan: Plan,
+    private: Vec<(PathBuf, Option<PrivateFolder>)>,
+}
+
+/// What is left to the broker of a start.
+#[derive(Debug)]
+pub struct Belongings {
+    private: Vec<PrivateFolder>,
+}
+
+impl Start {
+    /// Makes the files and folders that the plan has for this guest. If one cannot be made, the others are removed again.
+    ///
+    /// # Errors
+    /// [`Error::Make`].
+    pub fn prepare(mut plan: Plan) -> Result<Self, Error> {
+        let outputs = std::mem::take(&mut plan.outputs);
+        let mut start = Self { plan, private: Vec::new() };
+        match start.make_all(&outputs) {
+            Ok(()) => Ok(start),
+            Err(error) => {
+                start.abandon();
+                Err(error)
+            }
+        }
+    }
+
+    fn make_all(&mut self, outputs: &[Output]) -> Result<(), Error> {
+        for output in outputs {
+            let grant = make_output(output)?;
+            self.plan.grants.push(grant);
+        }
+        let identity = self.plan.identity;
+        for private in &self.plan.private {
+            let on_disk = private.on_disk_in.as_ref();
+            let folder = on_disk.map(|parent| {
+                let made = PrivateFolder::make(parent, identity.uid, identity.gid);
+                made.map_err(|source| Error::Make { what: parent.clone(), source })
+            });
+            self.private.push((private.at.clone(), folder.transpose()?));
+        }
+        Ok(())
+    }
+
+    /// Removes what was made.
+    pub fn abandon(&self) {
+        remove_unopened(self.plan.grants.iter());
+        remove_folders(self.private.iter().filter_map(|(_, folder)| folder.as_ref()));
+    }
+
+    /// The plan, with all grants.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Every descriptor that the broker needs.
+    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.broker_rights().into_iter().map(|(descriptor, _)| descriptor)
+    }
+
+    /// The rights of the broker itself: one rule a grant, and what takes cleaning up.
+    #[must_use]
+    pub fn broker_rights(&self) -> Vec<(BorrowedFd<'_>, Rights)> {
+        let mut rights = Vec::new();
+        for grant in &self.plan.grants {
+            let writes = grant.access == Access::ReadWrite;
+            let wanted = if writes { settle::writing() } else { settle::reading() };
+            rights.push((grant.pin.as_fd(), wanted));
+            rights.extend(grant.home.as_ref().map(|home| (home.folder.as_fd(), settle::removing_files())));
+        }
+        for folder in self.private.iter().filter_map(|(_, folder)| folder.as_ref()) {
+            rights.push((folder.parent.as_fd(), settle::removing_folders()));
+            rights.push((folder.pin.as_fd(), settle::emptying()));
+        }
+        rights
+    }
+
+    /// The grants, for the broker, and what it has to remove at the end.
+    #[must_use]
+    pub fn into_grants(self) -> (Vec<Grant>, Belongings) {
+        let private = self.private.into_iter().filter_map(|(_, folder)| folder).collect();
+        (self.plan.grants, Belongings { private })
+    }
+}
+
+impl Belongings {
+    /// Removes what was made for a guest that has ended: its private folders, and the files that it never opened.
+    pub fn remove<'a>(&self, grants: impl Iterator<Item = &'a Grant>) {
+        remove_unopened(grants);
+        remove_folders(self.private.iter());
+    }
+}
+
+fn remove_unopened<'a>(grants: impl Iterator<Item = &'a Grant>) {
+    for grant in grants {
+        if let Some(home) = &grant.home
+            && home.created
+            && !grant.opened.load(Ordering::Relaxed)
+        {
+            // Somebody else has removed or replaced it: then there is nothing to do.
+            let _ = output::remove(home, &grant.pin);
+        }
+    }
+}
+
+fn remove_folders<'a>(folders: impl Iterator<Item = &'a PrivateFolder>) {
+    for folder in folders {
+        // Nobody is left to be told; what remains is an empty folder with a name that says whose it was.
+        let _ = folder.remove();
+    }
+}
+
+fn make_output(planned: &Output) -> Result<Grant, Error> {
+    let made: io::Result<(_, Home)> = output::make(Path::new(&planned.name), planned.mode);
+    let (pin, home) = made.map_err(|source| Error::Make { what: PathBuf::from(&planned.name), source })?;
+    Ok(Grant {
+        role: planned.role,
+        option: planned.option.clone(),
+        access: Access::ReadWrite,
+        pin: Arc::new(pin),
+        view: None,
+        name: planned.name.as_bytes().to_vec(),
+        home: Some(home),
+        opened: AtomicBool::new(false),
+    })
+}
+
+/// Why a start could not be prepared.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file or folder could not be made.
+    #[error("cannot make {}: {source}", what.display())]
+    Make {
+        /// The file, or the folder in which one was to be made.
+        what: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The filter does not compile.
+    #[error(transparent)]
+    Filter(seccomp::Error),
+    /// A word that no program could be given.
+    #[error("an argument or a variable of the environment holds a NUL byte")]
+    Nul,
+}

@@ -1,0 +1,320 @@
+//! A program that attacks, in the emulator's place: `tests/hostile` in C, built here, started with images of its
+//! own beside those of somebody else.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use serde_json::Value;
+
+use crate::command::{BrokerCommand, PLAIN_QEMU};
+use crate::emulator::{Emulator, Finished};
+use crate::error::{During, Error, Result};
+use crate::images::run_tool;
+use crate::wait::{PATIENCE, until};
+use crate::workdir::Workdir;
+
+/// What stands in the images of somebody else.
+pub const CANARY: &str = "CANARY: another guest's disk";
+
+/// The images of somebody else, in the same folder and of the same user.
+const VICTIMS: [&str; 2] = ["victim.qcow2", "victim.raw"];
+
+/// Bytes at the start of the talk image that hold parameters; the byte behind them is the step that the test has
+/// taken (`tests/hostile/hostile.c`).
+const PARAMETERS: usize = 4096;
+
+/// Size of the small images in bytes: whole sectors, and room for a list of calls.
+const IMAGE: usize = 256 * 1024;
+
+/// The program, built once from its C sources, statically: nothing of the host's is needed to run it.
+///
+/// # Errors
+/// When the C compiler fails, with its message.
+pub fn hostile_program() -> Result<&'static Path> {
+    static PROGRAM: OnceLock<std::result::Result<PathBuf, String>> = OnceLock::new();
+    match PROGRAM.get_or_init(|| build().map_err(|error| error.to_string())) {
+        Ok(path) => Ok(path),
+        Err(message) => Err(Error::Unexpected(message.clone())),
+    }
+}
+
+fn build() -> Result<PathBuf> {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("hostile");
+    let mut arguments: Vec<String> =
+        ["-static", "-O1", "-pthread", "-Wall", "-Wextra", "-Werror", "-Wno-nonnull"].map(str::to_owned).to_vec();
+    for entry in fs::read_dir(&sources).during(format!("list {}", sources.display()))?.flatten() {
+        if entry.path().extension().is_some_and(|extension| extension == "c") {
+            arguments.push(entry.path().to_string_lossy().into_owned());
+        }
+    }
+    let test = std::env::current_exe().during("find this test's own path")?;
+    // Several test programs may build it at once: each its own, and the last one to finish stays.
+    let program = test.with_file_name("hostile");
+    let unfinished = program.with_extension(std::process::id().to_string());
+    arguments.extend(["-o".to_owned(), unfinished.to_string_lossy().into_owned()]);
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    run_tool(&sources, "cc", &words)?;
+    fs::rename(&unfinished, &program).during(format!("rename {}", unfinished.display()))?;
+    Ok(program)
+}
+
+/// A work folder in which an attack takes place.
+#[derive(Debug)]
+pub struct Scene {
+    /// The folder: images that are granted, and images that are not.
+    pub workdir: Workdir,
+    program: PathBuf,
+    victims: BTreeMap<String, Trace>,
+}
+
+/// What an attack would have changed of a file.
+#[derive(Debug, PartialEq, Eq)]
+struct Trace {
+    inode: u64,
+    mode: u32,
+    links: u64,
+    modified: (i64, i64),
+    bytes: Vec<u8>,
+}
+
+impl Trace {
+    fn of(path: &Path) -> Result<Self> {
+        let status = fs::symlink_metadata(path).during(format!("stat {}", path.display()))?;
+        Ok(Self {
+            inode: status.ino(),
+            mode: status.mode(),
+            links: status.nlink(),
+            modified: (status.mtime(), status.mtime_nsec()),
+            bytes: fs::read(path).during(format!("read {}", path.display()))?,
+        })
+    }
+}
+
+impl Scene {
+    /// Makes the images.
+    ///
+    /// # Errors
+    /// When the program cannot be built, or an image cannot be made.
+    pub fn new() -> Result<Self> {
+        let workdir = Workdir::new()?;
+        for name in ["backing.raw", "readonly.raw", "talk.raw"] {
+            workdir.write(name, &vec![0; IMAGE])?;
+        }
+        let arguments = ["create", "-q", "-f", "qcow2", "-F", "raw", "-b", "backing.raw", "granted.qcow2"];
+        run_tool(&workdir.files(), "qemu-img", &arguments)?;
+        for name in VICTIMS {
+            workdir.write(name, CANARY.as_bytes())?;
+        }
+        let victim = workdir.path("victim.qcow2");
+        symlink(&victim, workdir.path("link-to-victim")).during("make a symbolic link")?;
+        fs::hard_link(&victim, workdir.path("hard-link-to-victim")).during("make a hard link")?;
+        // Reachable by an ordinary user, and not beside the images.
+        let program = workdir.aside().join("hostile");
+        fs::copy(hostile_program()?, &program).during(format!("copy {}", program.display()))?;
+        let audit = workdir.aside().join("audit.json");
+        File::create(&audit)
+            .and_then(|file| file.set_permissions(Permissions::from_mode(0o666)))
+            .during(format!("create {}", audit.display()))?;
+        let mut scene = Self { workdir, program, victims: BTreeMap::new() };
+        for name in VICTIMS.into_iter().chain(["backing.raw", "readonly.raw"]) {
+            scene.victims.insert(name.to_owned(), Trace::of(&scene.workdir.path(name))?);
+        }
+        Ok(scene)
+    }
+
+    /// Tells the program what it needs to know, one `name=value` a line. To be called before the step that it
+    /// waits for.
+    ///
+    /// # Errors
+    /// When the talk image cannot be written.
+    pub fn tell(&self, parameters: &str) -> Result<()> {
+        let mut bytes = parameters.as_bytes().to_vec();
+        bytes.resize(PARAMETERS, b'\n');
+        self.write_at("talk.raw", &bytes, 0)
+    }
+
+    /// Takes the step that the program waits for, once it waits.
+    ///
+    /// # Errors
+    /// When it does not come so far.
+    pub fn take_step(&self, emulator: &mut Emulator, step: char) -> Result<()> {
+        self.await_step(emulator, step)?;
+        self.write_at("talk.raw", step.to_string().as_bytes(), PARAMETERS as u64)
+    }
+
+    /// Waits until the program waits for `step`.
+    ///
+    /// # Errors
+    /// When it ends before, or never comes so far.
+    pub fn await_step(&self, emulator: &mut Emulator, step: char) -> Result<()> {
+        let waits = format!("waiting-for {step}");
+        let look = || Ok((emulator.stdout()?.contains(&waits) || !emulator.process().is_running()).then_some(()));
+        until(PATIENCE, &waits, look)?;
+        if emulator.stdout()?.contains(&waits) {
+            return Ok(());
+        }
+        Err(Error::Unexpected(format!("ended before step {step}: {:?}", emulator.wait()?)))
+    }
+
+    /// Writes the list of calls for the attack `make-calls`.
+    ///
+    /// # Errors
+    /// When the image cannot be written.
+    pub fn write_calls(&self, list: &str) -> Result<()> {
+        self.workdir.write("readonly.raw", list.as_bytes()).map(drop)
+    }
+
+    fn write_at(&self, name: &str, bytes: &[u8], offset: u64) -> Result<()> {
+        let path = self.workdir.path(name);
+        let file = File::options().write(true).open(&path).during(format!("open {}", path.display()))?;
+        file.write_all_at(bytes, offset).during(format!("write {}", path.display()))
+    }
+
+    /// `broker --audit FILE -- hostile -name ATTACK` with the images that are granted.
+    #[must_use]
+    pub fn command(&self, attack: &str) -> BrokerCommand<'_> {
+        BrokerCommand::new(&self.workdir)
+            .options(["--audit".into(), self.workdir.aside().join("audit.json").into_os_string()])
+            .program(&self.program)
+            .args(self.arguments(attack))
+    }
+
+    /// The arguments of the hostile program: options of the emulator whose place it takes.
+    #[must_use]
+    pub fn arguments(&self, attack: &str) -> Vec<String> {
+        let drives = [
+            "file=granted.qcow2,format=qcow2,if=none,id=a",
+            "file=readonly.raw,format=raw,if=none,id=b,readonly=on",
+            "file=talk.raw,format=raw,if=none,id=c",
+        ];
+        let mut words = vec!["-name".to_owned(), attack.to_owned()];
+        words.extend(PLAIN_QEMU.iter().map(|word| (*word).to_owned()));
+        words.extend(drives.into_iter().flat_map(|drive| ["-drive".to_owned(), drive.to_owned()]));
+        words
+    }
+
+    /// The path of the program, for a start without the broker.
+    #[must_use]
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// The lines of the audit file.
+    ///
+    /// # Errors
+    /// When it cannot be read, or a line is no JSON.
+    pub fn audit(&self) -> Result<Vec<Value>> {
+        let path = self.workdir.aside().join("audit.json");
+        let text = fs::read_to_string(&path).during(format!("read {}", path.display()))?;
+        let parse = |line| {
+            serde_json::from_str(line).map_err(|error| Error::Unexpected(format!("audit line {line}: {error}")))
+        };
+        text.lines().map(parse).collect()
+    }
+
+    /// Fails if a file changed that nobody was to change, or if its bytes came out.
+    ///
+    /// # Panics
+    /// Then.
+    ///
+    /// # Errors
+    /// When it cannot be looked at.
+    pub fn assert_unharmed(&self, finished: &Finished) -> Result<()> {
+        for (name, before) in &self.victims {
+            assert_eq!(&Trace::of(&self.workdir.path(name))?, before, "{name} was changed");
+        }
+        assert!(!finished.stdout.contains(CANARY), "read: {}", finished.stdout);
+        Ok(())
+    }
+}
+
+/// What each attempt came to, by its name.
+#[derive(Debug)]
+pub struct Answers(Vec<(String, String)>);
+
+impl Answers {
+    /// Reads the lines of a hostile program that came to its end.
+    ///
+    /// # Errors
+    /// When it did not.
+    pub fn of(finished: &Finished) -> Result<Self> {
+        Self::parse(&finished.stdout, "DONE").map_err(|error| Error::Unexpected(format!("{error}: {finished:?}")))
+    }
+
+    /// Reads lines of which the last is `end`.
+    ///
+    /// # Errors
+    /// When `end` does not come, or the program said that it gave up.
+    pub fn parse(text: &str, end: &str) -> Result<Self> {
+        if text.contains("GAVE UP") || !text.lines().any(|line| line == end) {
+            return Err(Error::Unexpected(format!("the hostile program did not finish: {text}")));
+        }
+        let lines = text.lines().filter_map(|line| line.split_once(' '));
+        let answers = lines.filter(|(name, _)| *name != "waiting-for");
+        Ok(Self(answers.map(|(name, answer)| (name.to_owned(), answer.to_owned())).collect()))
+    }
+
+    /// What the attempt `name` came to.
+    ///
+    /// # Errors
+    /// When there was no such attempt.
+    pub fn get(&self, name: &str) -> Result<&str> {
+        let found = self.0.iter().find(|(found, _)| found == name);
+        found.map(|(_, answer)| answer.as_str()).ok_or_else(|| Error::Unexpected(format!("no attempt {name}")))
+    }
+
+    /// The number that an attempt came to.
+    ///
+    /// # Errors
+    /// When there was no such attempt, or it came to no number.
+    pub fn number(&self, name: &str) -> Result<u64> {
+        let text = self.get(name)?;
+        text.parse().map_err(|error| Error::Unexpected(format!("{name} {text}: {error}")))
+    }
+
+    /// All answers of attempts with this name.
+    #[must_use]
+    pub fn all(&self, name: &str) -> Vec<&str> {
+        self.0.iter().filter(|(found, _)| found == name).map(|(_, answer)| answer.as_str()).collect()
+    }
+
+    /// Fails unless every attempt came to one of the answers that are `expected` of it (several are separated by
+    /// `|`), and every one that is expected was made. Lines named in `apart` are looked at elsewhere.
+    ///
+    /// # Panics
+    /// Then, naming each attempt.
+    pub fn assert(&self, expected: &[(&str, &str)], apart: &[&str]) {
+        let mut wrong = Vec::new();
+        for (name, answer) in self.0.iter().filter(|(name, _)| !apart.contains(&name.as_str())) {
+            match expected.iter().find(|(expected, _)| expected == name) {
+                Some((_, wanted)) if wanted.split('|').any(|wanted| wanted == answer) => {}
+                Some((_, wanted)) => wrong.push(format!("{name}: {answer}, not {wanted}")),
+                None => wrong.push(format!("{name}: {answer}, and nothing is expected of it")),
+            }
+        }
+        let made = |name: &str| self.0.iter().any(|(made, _)| made == name);
+        wrong.extend(expected.iter().filter(|(name, _)| !made(name)).map(|(name, _)| format!("{name}: not tried")));
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+}
+
+/// Runs the hostile program outside any sandbox, each of its calls in a child under a filter: `filter` holds the
+/// instructions as the kernel takes them; without any there is no filter.
+///
+/// # Errors
+/// When it does not come to its end.
+pub fn make_confined_calls(workdir: &Workdir, filter: &[u8], list: &str) -> Result<Answers> {
+    let filter = workdir.write("filter", filter)?;
+    let list = workdir.write("calls", list.as_bytes())?;
+    let output = Command::new(hostile_program()?)
+        .arg("confined")
+        .args([filter, list])
+        .current_dir(workdir.files())
+        .output()
+        .during("start the hostile program")?;
+    Answers::parse(&String::from_utf8_lossy(&output.stdout), "LIST DONE")
+}
