@@ -4,7 +4,6 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
-use nix::sys::signal::Signal;
 use rustix::fs::{Mode, OFlags};
 
 use crate::confine::capabilities::Keep;
@@ -15,12 +14,8 @@ use crate::serve::audit::Audit;
 use crate::serve::grants::{Grant, Grants};
 use crate::serve::workers::Workers;
 use crate::serve::{self, Broker};
-use crate::start::{Belongings, Start};
+use crate::start::Start;
 use crate::sys::process;
-
-/// Signals that end a group of processes, and are none of the broker's business: it ends when the emulator has ended,
-/// which reopens its images while it shuts down.
-const IGNORED: [Signal; 5] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGPIPE];
 
 /// What the broker is given when it is forked off.
 #[derive(Debug)]
@@ -90,7 +85,7 @@ fn leave_the_caller(duties: &Duties) -> io::Result<()> {
     std::mem::forget(null);
     rustix::process::chdir("/")?;
     rustix::thread::set_name(c"broker")?;
-    IGNORED.into_iter().try_for_each(process::ignore)
+    process::ignore_group_signals()
 }
 
 /// Writes the id maps of the sandbox's user namespace: one user, one group, the same inside as outside.
@@ -117,16 +112,23 @@ fn serve_to_the_end(duties: Duties) -> i32 {
     if let Err(error) = rustix::stdio::dup2_stderr(rustix::stdio::stdout()) {
         audit.say(&Error::Leave(error.into()).to_string());
     }
-    let settled = settle_and_take_views(start, &mut setup);
-    let (grants, workers, belongings) = match settled {
-        Ok(Some(settled)) => settled,
-        Ok(None) => return 1,
+    let workers = match settle(&start) {
+        Ok(workers) => workers,
         Err(error) => {
-            audit.say(&error.to_string());
-            let _ = setup.failed();
-            return 1;
+            start.abandon();
+            return give_up(&error, &mut audit, &mut setup);
         }
     };
+    let (working_directory, absent) = (start.plan().working_directory.clone(), start.plan().absent.clone());
+    let (mut grants, belongings) = start.into_grants();
+    match take_views(&mut grants, &mut setup) {
+        Ok(()) => {}
+        Err(error) => {
+            belongings.remove(grants.iter());
+            return give_up(&error, &mut audit, &mut setup);
+        }
+    }
+    let grants = Grants::new(working_directory, grants, absent);
     drop(setup);
     let mut broker = Broker { grants, audit, workers, keeper: Some(keeper), started: Some(started), daemonizes };
     let served = serve::serve(&mut broker);
@@ -135,30 +137,29 @@ fn serve_to_the_end(duties: Duties) -> i32 {
     i32::from(served.is_err())
 }
 
-type Settled = (Grants, Workers, Belongings);
-
-/// Confines this process, and takes over the read-only views that the other side has made meanwhile.
-fn settle_and_take_views(start: Start, setup: &mut BrokerEnd) -> Result<Option<Settled>, Error> {
-    let workers = Workers::new().map_err(Error::Leave)?;
-    let plan = start.plan();
-    let keep = if plan.keeps_override { Keep::OpenAnyFile } else { Keep::Nothing };
-    settle::settle(plan.host.abi, keep, &start.broker_rights())?;
-    let (working_directory, absent) = (plan.working_directory.clone(), plan.absent.clone());
-    let (mut grants, belongings) = start.into_grants();
-    let Some(views) = setup.take_views()? else {
-        belongings.remove(grants.iter());
-        return Ok(None);
-    };
-    give_views(&mut grants, views)?;
-    match setup.ready() {
-        // It has said why.
-        Err(setup_link::Error::BrokerEnded) => {
-            belongings.remove(grants.iter());
-            return Ok(None);
-        }
-        other => other?,
+/// Says why there will be no broker, if the other side does not.
+fn give_up(error: &Error, audit: &mut Audit, setup: &mut BrokerEnd) -> i32 {
+    if !matches!(error, Error::Setup(setup_link::Error::BrokerEnded)) {
+        audit.say(&error.to_string());
+        // The other side may be gone too.
+        let _ = setup.failed();
     }
-    Ok(Some((Grants::new(working_directory, grants, absent), workers, belongings)))
+    1
+}
+
+/// Confines this process.
+fn settle(start: &Start) -> Result<Workers, Error> {
+    let workers = Workers::new().map_err(Error::Leave)?;
+    let keep = if start.plan().keeps_override { Keep::OpenAnyFile } else { Keep::Nothing };
+    settle::settle(start.plan().host.abi, keep, &start.broker_rights())?;
+    Ok(workers)
+}
+
+/// Takes over the read-only views that the other side has made meanwhile, and lets it go on.
+fn take_views(grants: &mut [Grant], setup: &mut BrokerEnd) -> Result<(), Error> {
+    let views = setup.take_views()?.ok_or(setup_link::Error::BrokerEnded)?;
+    give_views(grants, views)?;
+    Ok(setup.ready()?)
 }
 
 /// The views come in the order of the grants.

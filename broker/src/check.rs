@@ -30,7 +30,11 @@ struct Row {
 const LATER_RIGHTS: [(ABI, &str, &str); 4] = [
     (ABI::V3, "truncation by path (Linux 6.2)", "the filter refuses truncate(2), and no image can be opened by path"),
     (ABI::V4, "TCP bind and connect (Linux 6.7)", "the network namespace is empty"),
-    (ABI::V5, "ioctls on devices (Linux 6.10)", "the sandbox holds no device but null, zero, full, random and urandom"),
+    (
+        ABI::V5,
+        "ioctls on devices (Linux 6.10)",
+        "the private /dev holds null, zero, full, random and urandom; other devices come from the broker",
+    ),
     (
         ABI::V6,
         "signals and abstract sockets (Linux 6.12)",

@@ -5,6 +5,7 @@ use std::os::fd::RawFd;
 use landlock::ABI;
 
 use crate::confine::landlock as domains;
+use crate::emulator::CommandLine;
 use crate::sys::process::is_terminal;
 
 /// The features that a plan depends on.
@@ -56,11 +57,12 @@ impl Host {
 
     /// The filter's variant for an emulator with these inherited descriptors, whose process is `pid`.
     #[must_use]
-    pub fn filter_variant(&self, inherited: &[RawFd], io_uring: bool, pid: u32) -> sandbox_profiles::Variant {
+    pub fn filter_variant(&self, inherited: &[RawFd], command: &CommandLine, pid: u32) -> sandbox_profiles::Variant {
         let terminal = inherited.iter().any(|number| is_terminal(*number));
         sandbox_profiles::Variant {
             filter_terminal_ioctls: terminal && self.terminal_injection,
-            io_uring,
+            io_uring: command.io_uring,
+            forks: command.forks,
             signals_only_to: signals_only_to(self.abi, pid),
         }
     }

@@ -2,7 +2,7 @@
 //! anywhere else.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::PermissionsExt;
@@ -33,6 +33,8 @@ pub struct Installation {
     pub trees: Vec<PathBuf>,
     /// Links of the host's root folder.
     pub links: Vec<(PathBuf, PathBuf)>,
+    /// Folders in which the loader looks for libraries, whether they are there or not.
+    pub searched: Vec<PathBuf>,
 }
 
 /// Finds the emulator that `name` stands for, as a shell would, and what belongs to it.
@@ -48,17 +50,17 @@ pub fn find(name: &OsStr, environment: &dyn Fn(&str) -> Option<OsString>) -> Res
     trees.extend(sandbox_profiles::mounts().flat_map(|mount| locate(mount, prefix.as_deref())));
     trees.extend(program.loader.clone());
     trees.extend(program.library_folders);
-    for variable in CODE_VARIABLES {
-        let value = environment(variable).unwrap_or_default();
-        trees.extend(split_folders(&value).filter(|folder| folder.is_dir()));
-    }
+    let variables = CODE_VARIABLES.iter().filter_map(|variable| environment(variable));
+    let searched: Vec<PathBuf> = variables.flat_map(|value| split_folders(&value)).collect();
+    // One that cannot be read is as good as absent.
+    trees.extend(searched.iter().filter(|folder| std::fs::read_dir(folder).is_ok()).cloned());
     // A build folder keeps firmware beside its programs.
     trees.extend(
         ["qemu-bundle", "pc-bios"].map(|name| binary.with_file_name(name)).into_iter().filter(|path| path.is_dir()),
     );
     let links = top_links();
     let trees = trees.iter().map(|path| through_links(path, &links)).collect();
-    Ok(Installation { binary, loader: program.loader, trees: without_nested(trees), links })
+    Ok(Installation { binary, loader: program.loader, trees: without_nested(trees), links, searched })
 }
 
 fn find_program(name: &OsStr, path: Option<OsString>) -> Result<PathBuf, Error> {
@@ -70,17 +72,17 @@ fn find_program(name: &OsStr, path: Option<OsString>) -> Result<PathBuf, Error> 
     };
     let mut denied = None;
     for candidate in candidates {
-        match executable(&candidate) {
+        // A folder of PATH that cannot be searched holds nothing for this user.
+        let Ok(metadata) = candidate.metadata() else { continue };
+        match check_executable(&candidate, &metadata) {
             Ok(()) => return Ok(candidate),
-            Err(source) if source.kind() == io::ErrorKind::NotFound => {}
             Err(source) => denied = denied.or(Some(Error::NotExecutable { path: candidate, source })),
         }
     }
     Err(denied.unwrap_or_else(|| Error::NotFound { name: name.to_owned() }))
 }
 
-fn executable(path: &Path) -> io::Result<()> {
-    let metadata = path.metadata()?;
+fn check_executable(path: &Path, metadata: &Metadata) -> io::Result<()> {
     if !metadata.is_file() || metadata.permissions().mode() & 0o111 == 0 {
         return Err(io::Error::from_raw_os_error(libc::EACCES));
     }
@@ -155,12 +157,14 @@ fn run_paths(elf: &mut ElfStream<AnyEndian, File>) -> Vec<Vec<u8>> {
 fn run_path_folders(binary: &Path, run_path: &[u8]) -> Vec<PathBuf> {
     let origin = binary.parent().unwrap_or(Path::new("/")).to_string_lossy();
     let run_path = String::from_utf8_lossy(run_path).replace("${ORIGIN}", &origin).replace("$ORIGIN", &origin);
-    split_folders(OsStr::new(&run_path)).filter(|folder| folder.is_dir()).collect()
+    split_folders(OsStr::new(&run_path)).into_iter().filter(|folder| folder.is_dir()).collect()
 }
 
-fn split_folders(list: &OsStr) -> impl Iterator<Item = PathBuf> {
+fn split_folders(list: &OsStr) -> Vec<PathBuf> {
     // Only absolute names: an empty part means the current folder, which is not to be shown.
-    std::env::split_paths(list).filter(|folder| folder.is_absolute()).collect::<Vec<_>>().into_iter()
+    // And never all of the host.
+    let is_folder = |folder: &PathBuf| folder.is_absolute() && folder.components().count() > 1;
+    std::env::split_paths(list).filter(is_folder).collect()
 }
 
 /// `path` as it reads behind the links of the root folder, which the sandbox has too.

@@ -1,5 +1,5 @@
-//! One-byte packets with descriptors, between the parts of one start. What crosses the boundary of the sandbox while
-//! the guest runs is the `protocol` crate's; this is for parts that trust each other, while they are being set up.
+//! One-byte packets with descriptors, between the parts of one start. This is how the parts are put together;
+//! what an emulator asks for crosses the boundary of the sandbox by the `protocol` crate alone.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;

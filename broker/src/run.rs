@@ -8,11 +8,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
-use caps::Capability;
+use nix::sys::signal::Signal;
 
 use crate::broker_process::{self, Duties};
 use crate::confine::mounts::Views;
-use crate::confine::{self, capabilities, setup_link};
+use crate::confine::{self, setup_link};
 use crate::emulator;
 use crate::host::{self, Host};
 use crate::installation;
@@ -48,7 +48,9 @@ pub fn run(request: &Request) -> Result<Infallible, Error> {
     }
     let audit = request.audit.as_ref().map(open_audit).transpose()?;
     let start = Start::prepare(plan)?;
-    carry_out(start, request, audit)
+    // Where the ends of children are ignored, nobody can wait for one.
+    let ignores_children = process::restore_default(Signal::SIGCHLD).unwrap_or(false);
+    carry_out(start, request, audit, ignores_children)
 }
 
 /// Plans for the command line of `request`; closes what was inherited and is not named there, if `starting`.
@@ -58,7 +60,7 @@ pub fn run(request: &Request) -> Result<Infallible, Error> {
 pub fn make_plan(request: &Request, starting: bool) -> Result<Plan, Error> {
     let command = emulator::parse(&request.words, &|path| std::fs::read(path))?;
     if starting {
-        // Before anything else is opened: what is not named must not even reach the broker.
+        // Before this process holds a descriptor of its own: what is not named must not even reach the broker.
         inherited::keep_only(&command.descriptors)?;
     }
     let program = request.words.first().ok_or(Error::NoEmulator)?;
@@ -68,9 +70,15 @@ pub fn make_plan(request: &Request, starting: bool) -> Result<Plan, Error> {
 }
 
 /// Forks the broker off and becomes the emulator.
-fn carry_out(start: Start, request: &Request, audit: Option<File>) -> Result<Infallible, Error> {
+fn carry_out(
+    start: Start,
+    request: &Request,
+    audit: Option<File>,
+    ignores_children: bool,
+) -> Result<Infallible, Error> {
     let parts = Parts::make(&start).inspect_err(|_| start.abandon())?;
-    let Parts { sandbox, sandbox_end, broker_end, keeper, started } = parts;
+    let Parts { mut sandbox, sandbox_end, broker_end, keeper, started } = parts;
+    sandbox.emulator.ignores_children = ignores_children;
     let mut duties = Some(Duties {
         start,
         pid: std::process::id(),
@@ -92,9 +100,8 @@ fn carry_out(start: Start, request: &Request, audit: Option<File>) -> Result<Inf
 }
 
 fn confine_self(sandbox: confine::Sandbox, link: setup_link::SandboxEnd) -> Result<Infallible, Error> {
-    // Root clones mounts while it still has the rights of the host; an ordinary user never had them.
-    let root = capabilities::holds(Capability::CAP_SYS_ADMIN).map_err(confine::Error::from)?;
-    let views = root.then(|| Views::clone_all(&sandbox.layout)).transpose().map_err(confine::Error::from)?;
+    // Who may clone the host's mounts does so while they can still be reached; others can inside.
+    let views = Views::clone_outside(&sandbox.layout).map_err(confine::Error::from)?;
     Ok(confine::become_emulator(sandbox, views, link)?)
 }
 

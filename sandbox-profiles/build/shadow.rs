@@ -4,7 +4,8 @@
 use crate::check::Rule;
 use crate::source::{Feature, Mistake};
 
-const FEATURES: [Feature; 3] = [Feature::FilterTerminalIoctls, Feature::IoUring, Feature::SignalsUnscoped];
+const FEATURES: [Feature; 4] =
+    [Feature::FilterTerminalIoctls, Feature::IoUring, Feature::SignalsUnscoped, Feature::Forks];
 
 /// Looks at each pair of rules for one call that exist together in some variant.
 ///

@@ -118,6 +118,8 @@ pub enum Feature {
     IoUring,
     /// Landlock has no signal scope.
     SignalsUnscoped,
+    /// The emulator forks.
+    Forks,
 }
 
 /// One condition on one argument.

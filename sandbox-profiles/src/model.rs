@@ -82,6 +82,8 @@ pub enum Feature {
     IoUring,
     /// Landlock cannot keep signals inside the sandbox (ABI below 6).
     SignalsUnscoped,
+    /// The command line makes the emulator fork (`-daemonize`, `-async-teardown`).
+    Forks,
 }
 
 impl Feature {
@@ -92,11 +94,12 @@ impl Feature {
             Self::FilterTerminalIoctls => "filter-terminal-ioctls",
             Self::IoUring => "io-uring",
             Self::SignalsUnscoped => "signals-unscoped",
+            Self::Forks => "forks",
         }
     }
 }
 
-/// Which variant of a profile is wanted. The default is the common case: no terminal, no io_uring,
+/// Which variant of a profile is wanted. The default is the common case: no terminal, no io_uring, no fork,
 /// and a kernel whose Landlock scopes signals.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Variant {
@@ -105,6 +108,8 @@ pub struct Variant {
     pub filter_terminal_ioctls: bool,
     /// Allow io_uring, whose opens no filter sees (Landlock still does).
     pub io_uring: bool,
+    /// Allow processes beside threads: a child could outlive the emulator with all its descriptors.
+    pub forks: bool,
     /// Signals go to this process (thread group id) only; for kernels whose Landlock has no signal
     /// scope (ABI below 6).
     pub signals_only_to: Option<u32>,
@@ -118,6 +123,7 @@ impl Variant {
             Feature::FilterTerminalIoctls => self.filter_terminal_ioctls,
             Feature::IoUring => self.io_uring,
             Feature::SignalsUnscoped => self.signals_only_to.is_some(),
+            Feature::Forks => self.forks,
         }
     }
 }

@@ -5,6 +5,7 @@ set -eu
 here=$(dirname "$(realpath "$0")")
 folder=$(realpath -m "$1")
 guest=$(realpath "$2")
+sources=$(realpath "$here/../..")
 
 "$here/setup.sh" "$folder"
 "$here/../setup/programs.sh" "$folder/programs"
@@ -13,12 +14,13 @@ guest=$(realpath "$2")
 # shellcheck disable=SC2016 # the inner shell's
 exec unshare --mount --propagation private sh -c '
     set -eu
-    tree=$1 programs=$2 guest=$3
+    tree=$1 programs=$2 guest=$3 sources=$4
     mount --bind "$tree" "$tree"
     for name in dev proc sys; do mount --rbind "/$name" "$tree/$name"; done
-    mkdir -p "$tree/programs" "$tree/guest" "$tree/old"
+    mkdir -p "$tree/programs" "$tree/guest" "$tree/old" "$tree$sources"
     mount --bind "$programs" "$tree/programs"
     mount --bind "$guest" "$tree/guest"
+    mount --bind "$sources" "$tree$sources"
     mount -t tmpfs -o mode=755 run "$tree/run"
     cd "$tree"
     pivot_root . old
@@ -28,4 +30,4 @@ exec unshare --mount --propagation private sh -c '
         echo "== $program on Debian $(cat /etc/debian_version)"
         "$program"
     done
-' sh "$folder/tree" "$folder/programs" "$guest"
+' sh "$folder/tree" "$folder/programs" "$guest" "$sources"

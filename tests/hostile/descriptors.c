@@ -42,6 +42,8 @@ static void open_again(int fd)
     report("again-execute", CALL(SYS_execveat, fd, "", NULL, NULL, AT_EMPTY_PATH));
     report_descriptor("again-tree", CALL(SYS_open_tree, fd, "", AT_EMPTY_PATH | OPEN_TREE_CLONE));
     report_descriptor("again-pidfd", CALL(SYS_pidfd_getfd, 0, fd, 0));
+    /* A lease tells when others open the file, and makes them wait. */
+    report("again-lease", CALL(SYS_fcntl, fd, F_SETLEASE, F_RDLCK));
     report("again-set-access", CALL(SYS_fcntl, fd, F_SETFL, O_RDWR | O_APPEND));
     report_number("again-access", CALL(SYS_fcntl, fd, F_GETFL) & O_ACCMODE);
 }
@@ -137,11 +139,11 @@ void attack_descriptors(void)
     write_through("granted-for-reading", fd);
     close(fd);
     fd = (int)CALL(SYS_openat, AT_FDCWD, GRANTED, O_RDWR);
-    report("granted", fd);
-    report("granted-write", pwrite(fd, "granted", 7, 65536));
-    report("granted-truncate", ftruncate(fd, 1 << 20));
-    report("granted-chmod", CALL(SYS_fchmod, fd, 0777));
-    report("granted-chown", CALL(SYS_fchown, fd, getuid(), getgid()));
-    report("granted-setxattr", CALL(SYS_fsetxattr, fd, "user.a", "b", 1, 0));
-    report("granted-times", CALL(SYS_utimensat, fd, NULL, NULL, 0));
+    report("writable", fd);
+    report("writable-write", pwrite(fd, "granted", 7, 65536));
+    report("writable-truncate", ftruncate(fd, 1 << 20));
+    report("writable-chmod", CALL(SYS_fchmod, fd, 0777));
+    report("writable-chown", CALL(SYS_fchown, fd, getuid(), getgid()));
+    report("writable-setxattr", CALL(SYS_fsetxattr, fd, "user.a", "b", 1, 0));
+    report("writable-times", CALL(SYS_utimensat, fd, NULL, NULL, 0));
 }

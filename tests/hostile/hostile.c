@@ -24,6 +24,7 @@ static const struct {
     {"races", attack_races},
     {"swaps", attack_swaps},
     {"floods", attack_with_floods},
+    {"long-names", attack_with_long_names},
     {"threads", attack_with_threads},
     {"after-the-end", attack_after_the_end},
     {"make-calls", make_calls},

@@ -61,6 +61,7 @@ void attack_terminal(void);
 void attack_races(void);
 void attack_swaps(void);
 void attack_with_floods(void);
+void attack_with_long_names(void);
 void attack_with_threads(void);
 void attack_after_the_end(void);
 void make_calls(void);

@@ -7,16 +7,12 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
-#include <time.h>
 
 /* One call: its place in the list, its number and its arguments. */
 struct call {
     long number;
     unsigned long arguments[6];
 };
-
-/* The broker writes down 100 decisions a second; this pause after each leaves all of them written. */
-static const struct timespec slowly = {.tv_nsec = 11000000};
 
 static long make(const struct call *call)
 {
@@ -91,8 +87,6 @@ static void make_all(FILE *list, void (*prepare)(void))
         if (getpid() != process)
             _exit(0); /* A fork that should not have been possible; its parent reports it. */
         tell(index, result);
-        if (kind == 's')
-            nanosleep(&slowly, NULL);
     }
     puts("LIST DONE");
 }

@@ -147,6 +147,6 @@ void attack_after_the_end(void)
     report("orphan", fd);
     report("orphan-create", CALL(SYS_openat, AT_FDCWD, VICTIM, O_RDWR | O_CREAT, 0600));
     report("orphan-unlisted", CALL(SYS_keyctl, 0, -3, 0));
-    puts("ORPHAN DONE");
+    puts("ORPHAN-DONE");
     _exit(0);
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -166,27 +167,31 @@ impl<'a> BrokerCommand<'a> {
         Ok(Emulator::new(child, self.marker, stdout_path, stderr_path, surroundings))
     }
 
-    /// All words of the command line. An ordinary user gets a copy of the broker: the target folder may lie
-    /// where only root can go. Another process copies it: a child that another test forks in the meantime would
-    /// inherit our open file, and what is open for writing cannot be executed (ETXTBSY, execve(2)).
+    /// All words of the command line.
     fn command_line(&mut self) -> Result<Vec<OsString>> {
         let mut line: Vec<OsString> = Vec::new();
         if !is_bare() {
-            let built = broker_binary()?;
-            let binary: PathBuf = match self.user {
-                Some(_) => {
-                    let copy = self.workdir.aside().join(format!("{}.broker", self.marker));
-                    run_tool(&self.workdir.aside(), "cp", &[&built.to_string_lossy(), &copy.to_string_lossy()])?;
-                    copy
-                }
-                None => built.to_owned(),
-            };
-            line.push(binary.into());
+            line.push(self.marked_binary()?.into());
             line.append(&mut self.options);
             line.push("--".into());
         }
         line.push(self.program.clone());
         line.append(&mut self.arguments);
         Ok(line)
+    }
+
+    /// The broker under a name that marks this start in the arguments of its processes, whose environment an
+    /// ordinary user may not read. Another user gets a copy: the target folder may lie where only root can go. A
+    /// process of its own copies it: a child that another test forks in the meantime would inherit our open file, and
+    /// what is open for writing cannot be executed (ETXTBSY, execve(2)).
+    fn marked_binary(&self) -> Result<PathBuf> {
+        let built = broker_binary()?;
+        let name = self.workdir.aside().join(format!("{}.broker", self.marker));
+        if self.user.is_some() {
+            run_tool(&self.workdir.aside(), "cp", &[&built.to_string_lossy(), &name.to_string_lossy()])?;
+        } else {
+            symlink(built, &name).during(format!("link {}", name.display()))?;
+        }
+        Ok(name)
     }
 }

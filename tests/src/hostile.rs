@@ -1,11 +1,12 @@
 //! A program that attacks, in the emulator's place: `tests/hostile` in C, built here, started with images of its
 //! own beside those of somebody else.
 
+mod answers;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::OnceLock;
 
 use serde_json::Value;
@@ -16,12 +17,16 @@ use crate::error::{During, Error, Result};
 use crate::images::run_tool;
 use crate::wait::{PATIENCE, until};
 use crate::workdir::Workdir;
+pub use answers::{Answers, make_confined_calls};
 
 /// What stands in the images of somebody else.
 pub const CANARY: &str = "CANARY: another guest's disk";
 
 /// The images of somebody else, in the same folder and of the same user.
 const VICTIMS: [&str; 2] = ["victim.qcow2", "victim.raw"];
+
+/// An argument with which the emulator may make processes of its own, and not only threads: some attacks take one.
+pub const FORKS: &str = "-async-teardown";
 
 /// Bytes at the start of the talk image that hold parameters; the byte behind them is the step that the test has
 /// taken (`tests/hostile/hostile.c`).
@@ -114,7 +119,8 @@ impl Scene {
         fs::hard_link(&victim, workdir.path("hard-link-to-victim")).during("make a hard link")?;
         // Reachable by an ordinary user, and not beside the images.
         let program = workdir.aside().join("hostile");
-        fs::copy(hostile_program()?, &program).during(format!("copy {}", program.display()))?;
+        // Another process copies it: what a child of another test inherited open for writing cannot be executed.
+        run_tool(&workdir.aside(), "cp", &[&hostile_program()?.to_string_lossy(), &program.to_string_lossy()])?;
         let audit = workdir.aside().join("audit.json");
         File::create(&audit)
             .and_then(|file| file.set_permissions(Permissions::from_mode(0o666)))
@@ -210,9 +216,8 @@ impl Scene {
     pub fn audit(&self) -> Result<Vec<Value>> {
         let path = self.workdir.aside().join("audit.json");
         let text = fs::read_to_string(&path).during(format!("read {}", path.display()))?;
-        let parse = |line| {
-            serde_json::from_str(line).map_err(|error| Error::Unexpected(format!("audit line {line}: {error}")))
-        };
+        let parse =
+            |line| serde_json::from_str(line).map_err(|error| Error::Unexpected(format!("audit line {line}: {error}")));
         text.lines().map(parse).collect()
     }
 
@@ -230,91 +235,4 @@ impl Scene {
         assert!(!finished.stdout.contains(CANARY), "read: {}", finished.stdout);
         Ok(())
     }
-}
-
-/// What each attempt came to, by its name.
-#[derive(Debug)]
-pub struct Answers(Vec<(String, String)>);
-
-impl Answers {
-    /// Reads the lines of a hostile program that came to its end.
-    ///
-    /// # Errors
-    /// When it did not.
-    pub fn of(finished: &Finished) -> Result<Self> {
-        Self::parse(&finished.stdout, "DONE").map_err(|error| Error::Unexpected(format!("{error}: {finished:?}")))
-    }
-
-    /// Reads lines of which the last is `end`.
-    ///
-    /// # Errors
-    /// When `end` does not come, or the program said that it gave up.
-    pub fn parse(text: &str, end: &str) -> Result<Self> {
-        if text.contains("GAVE UP") || !text.lines().any(|line| line == end) {
-            return Err(Error::Unexpected(format!("the hostile program did not finish: {text}")));
-        }
-        let lines = text.lines().filter_map(|line| line.split_once(' '));
-        let answers = lines.filter(|(name, _)| *name != "waiting-for");
-        Ok(Self(answers.map(|(name, answer)| (name.to_owned(), answer.to_owned())).collect()))
-    }
-
-    /// What the attempt `name` came to.
-    ///
-    /// # Errors
-    /// When there was no such attempt.
-    pub fn get(&self, name: &str) -> Result<&str> {
-        let found = self.0.iter().find(|(found, _)| found == name);
-        found.map(|(_, answer)| answer.as_str()).ok_or_else(|| Error::Unexpected(format!("no attempt {name}")))
-    }
-
-    /// The number that an attempt came to.
-    ///
-    /// # Errors
-    /// When there was no such attempt, or it came to no number.
-    pub fn number(&self, name: &str) -> Result<u64> {
-        let text = self.get(name)?;
-        text.parse().map_err(|error| Error::Unexpected(format!("{name} {text}: {error}")))
-    }
-
-    /// All answers of attempts with this name.
-    #[must_use]
-    pub fn all(&self, name: &str) -> Vec<&str> {
-        self.0.iter().filter(|(found, _)| found == name).map(|(_, answer)| answer.as_str()).collect()
-    }
-
-    /// Fails unless every attempt came to one of the answers that are `expected` of it (several are separated by
-    /// `|`), and every one that is expected was made. Lines named in `apart` are looked at elsewhere.
-    ///
-    /// # Panics
-    /// Then, naming each attempt.
-    pub fn assert(&self, expected: &[(&str, &str)], apart: &[&str]) {
-        let mut wrong = Vec::new();
-        for (name, answer) in self.0.iter().filter(|(name, _)| !apart.contains(&name.as_str())) {
-            match expected.iter().find(|(expected, _)| expected == name) {
-                Some((_, wanted)) if wanted.split('|').any(|wanted| wanted == answer) => {}
-                Some((_, wanted)) => wrong.push(format!("{name}: {answer}, not {wanted}")),
-                None => wrong.push(format!("{name}: {answer}, and nothing is expected of it")),
-            }
-        }
-        let made = |name: &str| self.0.iter().any(|(made, _)| made == name);
-        wrong.extend(expected.iter().filter(|(name, _)| !made(name)).map(|(name, _)| format!("{name}: not tried")));
-        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    }
-}
-
-/// Runs the hostile program outside any sandbox, each of its calls in a child under a filter: `filter` holds the
-/// instructions as the kernel takes them; without any there is no filter.
-///
-/// # Errors
-/// When it does not come to its end.
-pub fn make_confined_calls(workdir: &Workdir, filter: &[u8], list: &str) -> Result<Answers> {
-    let filter = workdir.write("filter", filter)?;
-    let list = workdir.write("calls", list.as_bytes())?;
-    let output = Command::new(hostile_program()?)
-        .arg("confined")
-        .args([filter, list])
-        .current_dir(workdir.files())
-        .output()
-        .during("start the hostile program")?;
-    Answers::parse(&String::from_utf8_lossy(&output.stdout), "LIST DONE")
 }

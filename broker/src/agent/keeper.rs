@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use landlock::ABI;
 use nix::sys::wait::{WaitStatus, waitpid};
 use protocol::{ClientHandshake, ClientSession, SocketMode};
+use rustix::fs::{Mode, OFlags};
 use sandbox_profiles::Profile;
 
 use super::Agent;
@@ -90,9 +91,15 @@ struct Prepared {
 
 /// Confines the keeper, and with it all agents, and takes the listener.
 fn prepare(config: &Config, link: OwnedFd) -> io::Result<Option<Prepared>> {
-    let mut kept = vec![link.as_raw_fd(), config.broker.as_raw_fd()];
+    // The standard numbers stay taken, so that no message of a panic ends up in a socket.
+    let mut kept = vec![0, 1, 2, link.as_raw_fd(), config.broker.as_raw_fd()];
     kept.extend(config.life.as_ref().map(AsRawFd::as_raw_fd));
     process::close_all_but(&kept)?;
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    rustix::stdio::dup2_stderr(&null)?;
+    process::ignore_group_signals()?;
     rustix::thread::set_name(c"broker-agent")?;
     // The emulator must not be able to read, trace or core-dump what answers its calls.
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;

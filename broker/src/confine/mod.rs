@@ -47,6 +47,8 @@ pub struct Command {
     pub arguments: Vec<CString>,
     /// The caller's environment, as it is.
     pub environment: Vec<CString>,
+    /// Whether the caller ignores the ends of its children, which a new program inherits.
+    pub ignores_children: bool,
 }
 
 /// Confines this process and executes the emulator in it. Only an error returns; the caller must then end the
@@ -91,6 +93,9 @@ pub fn become_emulator(sandbox: Sandbox, views: Option<Views>, mut broker: Sandb
 }
 
 fn execute(command: &Command) -> Result<Infallible, Error> {
+    if command.ignores_children {
+        let _ = crate::sys::process::ignore(nix::sys::signal::Signal::SIGCHLD);
+    }
     // The standard library had it ignored, which a new program would inherit. No kernel refuses to take that back.
     let _ = crate::sys::process::restore_default(nix::sys::signal::Signal::SIGPIPE);
     nix::unistd::execve(&command.path, &command.arguments, &command.environment)

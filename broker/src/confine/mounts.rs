@@ -62,12 +62,22 @@ pub struct Views {
 }
 
 impl Views {
-    /// Clones every mount of `layout`. Root does so before it enters the namespaces, for it may then clone what it
-    /// could not reach by path; an ordinary user may do so only inside.
+    /// Clones every mount of `layout` in the host's mount namespace, where a pin can be cloned that no path leads to any
+    /// more; `None` for a process that may not, as an ordinary user or the root of a container may not.
     ///
     /// # Errors
-    /// [`Error::Clone`]: `EPERM` outside, as an ordinary user. [`Error::Changed`]: something else stands at a pin's
-    /// path by now.
+    /// [`Error::Clone`].
+    pub fn clone_outside(layout: &Layout) -> Result<Option<Self>, Error> {
+        match Self::clone_all(layout) {
+            Err(Error::Clone { source, .. }) if source.raw_os_error() == Some(libc::EPERM) => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
+    /// Clones every mount of `layout`.
+    ///
+    /// # Errors
+    /// [`Error::Clone`]. [`Error::Changed`]: something else stands at a pin's path by now.
     pub fn clone_all(layout: &Layout) -> Result<Self, Error> {
         let trees = layout.trees.iter().map(|path| clone_path(path, READ_ONLY | NO_SUID | NO_DEV, true));
         let devices = layout.devices.iter().map(|path| clone_path(path, NO_SUID | NO_EXEC, false));

@@ -37,6 +37,18 @@ pub fn writing() -> Rights {
     reading() | AccessFs::WriteFile | AccessFs::Truncate
 }
 
+/// Rights on a file that is only written to.
+#[must_use]
+pub fn only_writing() -> Rights {
+    AccessFs::WriteFile | AccessFs::Truncate
+}
+
+/// Rights on a file that only grows: a descriptor that is handed out can never truncate it (Landlock ABI 3).
+#[must_use]
+pub fn only_appending() -> Rights {
+    BitFlags::from(AccessFs::WriteFile)
+}
+
 /// Rights on a folder in which the broker made a file that it may have to remove.
 #[must_use]
 pub fn removing_files() -> Rights {

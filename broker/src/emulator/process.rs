@@ -22,6 +22,16 @@ pub(super) fn prints(draft: &mut Draft<'_>, _: &str) -> Result<(), Error> {
 /// None.
 pub(super) fn daemonize(draft: &mut Draft<'_>, _: &str) -> Result<(), Error> {
     draft.line.daemonize = true;
+    draft.line.forks = true;
+    Ok(())
+}
+
+/// `-async-teardown`: a process that shares QEMU's memory outlives it for as long as that takes to be freed.
+///
+/// # Errors
+/// None.
+pub(super) fn async_teardown(draft: &mut Draft<'_>, _: &str) -> Result<(), Error> {
+    draft.line.forks = true;
     Ok(())
 }
 
@@ -87,10 +97,10 @@ pub(super) fn incoming(draft: &mut Draft<'_>, option: &str, value: &OsStr) -> Re
 ///
 /// # Errors
 /// [`Error::NotServed`] for all but `async-teardown`.
-pub(super) fn run_with(_: &mut Draft<'_>, group: &Group) -> Result<(), Error> {
+pub(super) fn run_with(draft: &mut Draft<'_>, group: &Group) -> Result<(), Error> {
     let other = group.pairs.iter().find(|(key, _)| *key != "async-teardown");
     match other {
-        None => Ok(()),
+        None => async_teardown(draft, "run-with"),
         Some((key, _)) => Err(Error::not_served(
             &group.option,
             key,

@@ -15,6 +15,8 @@ pub struct CommandLine {
     pub descriptors: BTreeSet<RawFd>,
     /// `-daemonize`: QEMU forks and its first process ends early.
     pub daemonize: bool,
+    /// QEMU makes another process: `-daemonize`, `-async-teardown`.
+    pub forks: bool,
     /// `-name`, the `guest=` part.
     pub guest_name: Option<String>,
     /// QEMU prints something (`-help`, `-device help`, ...) and ends without starting a guest.

@@ -179,7 +179,7 @@ pub(super) static OPTIONS: &[Row] = &[
     value("runas", Later(USE_USER)),    // until 9.2
     value("chroot", Later(USE_USER)),   // until 8.2
     value("run-with", Keyed(None, process::run_with)), // since 8.1
-    flag("async-teardown"),             // until 8.2
+    with("async-teardown", false, Switch(process::async_teardown)), // until 8.2
     value("sandbox", Harmless),         // QEMU's own filter, below ours
     value("readconfig", Text(readconfig::read)),
     flag("no-user-config"),

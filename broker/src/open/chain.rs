@@ -41,8 +41,30 @@ pub struct Top<'a> {
 pub struct Rules<'a> {
     /// The folder that relative names start from.
     pub working_directory: &'a Path,
-    /// The folders that members must lie beneath, every link resolved.
-    pub image_roots: &'a [PathBuf],
+    /// The folders that members must lie beneath.
+    pub image_roots: &'a ImageRoots,
+}
+
+/// Folders that hold images, every link resolved.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ImageRoots {
+    /// Those that the operator names: all beneath them may be read.
+    pub named: Vec<PathBuf>,
+    /// Those in which images of the command line lie: regular files beneath them may be read, but nothing in a folder
+    /// whose name begins with a dot. A home folder that holds an image holds keys too.
+    pub implied: Vec<PathBuf>,
+}
+
+impl ImageRoots {
+    fn admit(&self, pin: &Pin) -> bool {
+        let path = pin.path();
+        let visible = |root: &PathBuf| {
+            let beneath = path.strip_prefix(root).ok();
+            beneath.is_some_and(|rest| rest.iter().all(|part| !part.as_bytes().starts_with(b".")))
+        };
+        self.named.iter().any(|root| path.starts_with(root))
+            || (pin.file_type() != FileType::BlockDevice && self.implied.iter().any(visible))
+    }
 }
 
 /// A file that QEMU opens because a header names it. It is only ever granted for reading.
@@ -182,7 +204,7 @@ fn check_place(pin: &Pin, rules: &Rules<'_>) -> Result<(), Refusal> {
     if ["/proc", "/sys"].iter().any(|kernel| path.starts_with(kernel)) {
         return Err(Refusal::Kernel(path.to_owned()));
     }
-    if !rules.image_roots.iter().any(|root| path.starts_with(root)) {
+    if !rules.image_roots.admit(pin) {
         let folder = path.parent().unwrap_or(path);
         return Err(Refusal::Outside {
             path: path.to_owned(),

@@ -9,8 +9,8 @@ use crate::sys::process;
 /// Standard input, output and error, which every command line names.
 const STANDARD: [RawFd; 3] = [0, 1, 2];
 
-/// Closes every inherited descriptor but the standard ones and those in `named`. Must run before this process opens
-/// anything.
+/// Closes every inherited descriptor but the standard ones and those in `named`. Must run before this process holds
+/// a descriptor of its own.
 ///
 /// # Errors
 /// [`Error::NotOpen`]: the command line names a descriptor that is not there. [`Error::Close`].

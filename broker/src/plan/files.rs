@@ -32,8 +32,9 @@ impl Plan {
                 Err(_) => Ok(()),
             },
             Kind::FirmwareDirectory => self.plan_firmware_folder(resource),
-            Kind::OutputFile { .. } => self.plan_output(resource, Role::Output, LOG_MODE),
-            Kind::PidFile => self.plan_output(resource, Role::PidFile, PID_FILE_MODE),
+            Kind::OutputFile { append: true } => self.plan_output(resource, Role::Output, Access::AppendOnly, LOG_MODE),
+            Kind::OutputFile { append: false } => self.plan_output(resource, Role::Output, Access::WriteOnly, LOG_MODE),
+            Kind::PidFile => self.plan_output(resource, Role::PidFile, Access::ReadWrite, PID_FILE_MODE),
             Kind::MemoryFile { read_only } => self.plan_memory(resource, *read_only),
             Kind::Device => self.plan_device(resource),
         }
@@ -60,13 +61,13 @@ impl Plan {
         Ok(())
     }
 
-    fn plan_output(&mut self, resource: &Resource, role: Role, mode: u32) -> Result<(), Error> {
+    fn plan_output(&mut self, resource: &Resource, role: Role, access: Access, mode: u32) -> Result<(), Error> {
         let existing = Pin::take(Path::new(&resource.name));
         if existing.is_ok_and(|pin| pin.file_type() != FileType::RegularFile) {
             return Err(wrong_type(resource, "no regular file", "give a regular file, or a name that is free"));
         }
         let (option, name) = (resource.option.clone(), resource.name.clone());
-        self.outputs.push(Output { role, option, name, mode });
+        self.outputs.push(Output { role, option, name, access, mode });
         Ok(())
     }
 
@@ -74,7 +75,7 @@ impl Plan {
         let access = if read_only { Access::ReadOnly } else { Access::ReadWrite };
         let pin = match Pin::take(Path::new(&resource.name)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && !read_only => {
-                return self.plan_output(resource, Role::Memory, MEMORY_MODE);
+                return self.plan_output(resource, Role::Memory, Access::ReadWrite, MEMORY_MODE);
             }
             other => other.map_err(|source| Error::open(resource, source))?,
         };

@@ -1,13 +1,13 @@
 //! Images and what lies below them.
 
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::FileType;
 
 use super::{Error, Named, Options, Plan};
 use crate::emulator::{self, Backing, Image, Kind, Resource};
-use crate::open::chain::{self, Rules, Top};
+use crate::open::chain::{self, ImageRoots, Rules, Top};
 use crate::open::pin::Pin;
 use crate::prober::Prober;
 use crate::serve::grants::{Access, Role};
@@ -75,15 +75,18 @@ impl Plan {
     }
 }
 
-/// The folders of `images`, and those that the operator names.
-fn image_roots<'a>(options: &Options, images: impl Iterator<Item = &'a Pin>) -> Result<Vec<PathBuf>, Error> {
+/// The folders that the operator names, and those of `images`. An image in the root folder, or a device, implies none:
+/// what lies beside it are not images.
+fn image_roots<'a>(options: &Options, images: impl Iterator<Item = &'a Pin>) -> Result<ImageRoots, Error> {
     let named = options
         .image_roots
         .iter()
         .map(|path| path.canonicalize().map_err(|source| Error::ImageRoot { path: path.clone(), source }));
-    let mut roots: Vec<PathBuf> = named.collect::<Result<_, _>>()?;
-    roots.extend(images.filter_map(|pin| pin.path().parent().map(PathBuf::from)));
-    roots.sort();
-    roots.dedup();
-    Ok(roots)
+    let named = named.collect::<Result<_, _>>()?;
+    let files = images.filter(|pin| pin.file_type() == FileType::RegularFile);
+    let folders = files.filter_map(|pin| pin.path().parent()).filter(|folder| *folder != Path::new("/"));
+    let mut implied: Vec<PathBuf> = folders.map(Path::to_owned).collect();
+    implied.sort();
+    implied.dedup();
+    Ok(ImageRoots { named, implied })
 }

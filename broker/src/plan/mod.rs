@@ -4,6 +4,7 @@ mod files;
 mod images;
 pub mod show;
 
+use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::AsFd;
@@ -12,13 +13,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use caps::Capability;
 use protocol::Errno;
 
+use crate::confine::capabilities;
 use crate::confine::identity::{Groups, Identity};
 use crate::emulator::{CommandLine, Resource};
 use crate::host::Host;
 use crate::installation::Installation;
 use crate::open::access::needs_override;
+use crate::open::chain::ImageRoots;
 use crate::open::output::Home;
 use crate::open::pin::Pin;
 use crate::paths::absolute_path;
@@ -47,7 +51,7 @@ pub struct Plan {
     /// The caller's folder, with links resolved.
     pub working_directory: PathBuf,
     /// Where discovered backing files may lie.
-    pub image_roots: Vec<PathBuf>,
+    pub image_roots: ImageRoots,
     /// Files that exist, pinned.
     pub grants: Vec<Grant>,
     /// Files that the broker will make.
@@ -73,6 +77,8 @@ pub struct Output {
     pub option: String,
     /// Its name as the emulator uses it.
     pub name: OsString,
+    /// The greatest access.
+    pub access: Access,
     /// Permissions, before the umask, if it is made.
     pub mode: u32,
 }
@@ -113,7 +119,7 @@ impl Plan {
             identity: identity(options),
             installation,
             working_directory,
-            image_roots: Vec::new(),
+            image_roots: ImageRoots::default(),
             grants: Vec::new(),
             outputs: Vec::new(),
             private: private_folders(&command, temporary),
@@ -129,6 +135,8 @@ impl Plan {
             plan.plan_images(&resources, options)?;
             resources.iter().try_for_each(|resource| plan.plan_file(resource))?;
         }
+        plan.check_firmware_folders()?;
+        plan.check_names()?;
         // The broker empties the private folders at the end, which belong to the emulator's user.
         let own = plan.identity.uid == rustix::process::geteuid().as_raw();
         plan.keeps_override |= !own && plan.private.iter().any(|folder| folder.on_disk_in.is_some());
@@ -139,6 +147,34 @@ impl Plan {
     #[must_use]
     pub fn absolute(&self, name: &OsStr) -> PathBuf {
         absolute_path(&self.working_directory, name)
+    }
+
+    /// A folder of firmware is seen with all that is in it.
+    fn check_firmware_folders(&self) -> Result<(), Error> {
+        let images = || self.grants.iter().filter(|grant| matches!(grant.role, Role::Image | Role::Backing));
+        for folder in &self.firmware_folders {
+            let real = folder.path.canonicalize().unwrap_or_else(|_| folder.path.clone());
+            if let Some(image) = images().find(|grant| grant.pin.path().starts_with(&real)) {
+                let (folder, image) = (folder.path.clone(), image.pin.path().to_owned());
+                return Err(Error::FirmwareAmongImages { folder, image });
+            }
+        }
+        Ok(())
+    }
+
+    /// Each path of the sandbox shows one file.
+    fn check_names(&self) -> Result<(), Error> {
+        let mut seen: HashMap<PathBuf, &Grant> = HashMap::new();
+        for grant in &self.grants {
+            let at = self.absolute(OsStr::from_bytes(&grant.name));
+            if let Some(other) = seen.insert(at, grant)
+                && other.pin.identity() != grant.pin.identity()
+            {
+                let (first, second) = (other.pin.path().to_owned(), grant.pin.path().to_owned());
+                return Err(Error::Ambiguous { first, second });
+            }
+        }
+        Ok(())
     }
 
     /// Pins what a resource names.
@@ -188,8 +224,15 @@ impl<'a> Named<'a> {
 fn identity(options: &Options) -> Identity {
     let (own_uid, own_gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let (uid, gid) = options.user.unwrap_or((own_uid, own_gid));
-    let groups = if own_uid == 0 { Groups::None } else { Groups::Kept };
+    let groups = if may_change_groups() { Groups::None } else { Groups::Kept };
     Identity { uid, gid, groups }
+}
+
+/// Whether this process may drop its supplementary groups: an ordinary user may not, nor may the root of a user namespace
+/// in which that is forbidden (user_namespaces(7)).
+fn may_change_groups() -> bool {
+    let allowed = std::fs::read_to_string("/proc/self/setgroups").is_ok_and(|text| text.trim() == "allow");
+    allowed && capabilities::holds(Capability::CAP_SETGID).unwrap_or(false)
 }
 
 /// The profile's private folders, and the one that `TMPDIR` names. What a temporary overlay is written to is on disk.
@@ -212,7 +255,7 @@ fn private_folders(command: &CommandLine, temporary: Option<OsString>) -> Vec<Pr
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file of the command line cannot be used.
-    #[error("cannot open {} (from `{option}`): {source}", name.display())]
+    #[error("cannot open {name:?} (from `{option}`): {source}")]
     Open {
         /// The option that names it.
         option: String,
@@ -222,7 +265,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A file of the wrong kind.
-    #[error("{} (from `{option}`) is {found}; {wanted}", name.display())]
+    #[error("{name:?} (from `{option}`) is {found}; {wanted}")]
     WrongType {
         /// The option that names it.
         option: String,
@@ -232,6 +275,26 @@ pub enum Error {
         found: &'static str,
         /// What it should be.
         wanted: &'static str,
+    },
+    /// `-L` would show images.
+    #[error(
+        "-L {folder:?} would show all of that folder to the guest, with the image {image:?}; keep firmware in a folder of its own"
+    )]
+    FirmwareAmongImages {
+        /// The folder of firmware.
+        folder: PathBuf,
+        /// An image in it.
+        image: PathBuf,
+    },
+    /// Two names that the sandbox cannot tell apart.
+    #[error(
+        "{first:?} and {second:?} are different files, but read as the same path without their links; name them by paths without `..`"
+    )]
+    Ambiguous {
+        /// One file.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
     },
     /// A backing chain that is refused.
     #[error(transparent)]

@@ -20,7 +20,9 @@ struct Shown<'a> {
     private: Vec<ShownPrivate>,
     absent: Vec<String>,
     inherited_descriptors: Vec<i32>,
+    firmware_folders: Vec<String>,
     image_roots: Vec<String>,
+    implied_image_roots: Vec<String>,
     landlock_abi: i32,
     stand_ins: Vec<&'static str>,
     broker_keeps_dac_override: bool,
@@ -61,7 +63,7 @@ pub fn print(plan: &Plan, json: bool) -> ExitCode {
 
 fn show(plan: &Plan) -> Shown<'_> {
     let grants = plan.grants.iter().map(|grant| ShownGrant {
-        name: String::from_utf8_lossy(&grant.name).into_owned(),
+        name: readable(&grant.name),
         access: grant.access,
         role: grant.role,
         option: grant.option.clone(),
@@ -69,7 +71,7 @@ fn show(plan: &Plan) -> Shown<'_> {
     });
     let made = plan.outputs.iter().map(|output| ShownGrant {
         name: output.name.to_string_lossy().into_owned(),
-        access: Access::ReadWrite,
+        access: output.access,
         role: output.role,
         option: output.option.clone(),
         inode_at: None,
@@ -87,12 +89,26 @@ fn show(plan: &Plan) -> Shown<'_> {
         private: private.collect(),
         absent: plan.absent.iter().map(|(name, _)| String::from_utf8_lossy(name).into_owned()).collect(),
         inherited_descriptors: plan.command.descriptors.iter().copied().collect(),
-        image_roots: plan.image_roots.iter().map(|root| root.display().to_string()).collect(),
+        firmware_folders: plan.firmware_folders.iter().map(|folder| folder.path.display().to_string()).collect(),
+        image_roots: plan.image_roots.named.iter().map(|root| root.display().to_string()).collect(),
+        implied_image_roots: plan.image_roots.implied.iter().map(|root| root.display().to_string()).collect(),
         landlock_abi: plan.host.abi as i32,
         stand_ins: crate::check::stand_ins(plan.host.abi).into_iter().map(|(_, stand_in)| stand_in).collect(),
         broker_keeps_dac_override: plan.keeps_override,
         notices: &plan.notices,
     }
+}
+
+/// A name that an image's author may have chosen, without what would move the cursor of a terminal.
+fn readable(name: &[u8]) -> String {
+    String::from_utf8_lossy(name)
+        .chars()
+        .flat_map(|letter| {
+            let control = letter.is_control();
+            let escaped = control.then(|| letter.escape_default()).into_iter().flatten();
+            escaped.chain((!control).then_some(letter))
+        })
+        .collect()
 }
 
 fn write_words(out: &mut impl Write, shown: &Shown<'_>) -> io::Result<()> {
@@ -103,7 +119,12 @@ fn write_words(out: &mut impl Write, shown: &Shown<'_>) -> io::Result<()> {
         writeln!(out, "show       {} read-only", tree.display())?;
     }
     for grant in shown.grants.iter().chain(&shown.made) {
-        let access = if grant.access == Access::ReadOnly { "read-only" } else { "read-write" };
+        let access = match grant.access {
+            Access::ReadOnly => "read-only",
+            Access::AppendOnly => "append-only",
+            Access::WriteOnly => "write-only",
+            Access::ReadWrite => "read-write",
+        };
         let verb = if grant.inode_at.is_some() { "grant" } else { "make" };
         writeln!(out, "{verb:<10} {} {access}, as {:?}, by `{}`", grant.name, grant.role, grant.option)?;
     }
@@ -114,8 +135,14 @@ fn write_words(out: &mut impl Write, shown: &Shown<'_>) -> io::Result<()> {
     for name in &shown.absent {
         writeln!(out, "absent     {name}")?;
     }
+    for folder in &shown.firmware_folders {
+        writeln!(out, "show       {folder} read-only, by -L")?;
+    }
     for root in &shown.image_roots {
-        writeln!(out, "root       {root} for backing files")?;
+        writeln!(out, "root       {root} for backing files, by --image-root")?;
+    }
+    for root in &shown.implied_image_roots {
+        writeln!(out, "root       {root} for backing files that are regular files in no hidden folder")?;
     }
     for descriptor in &shown.inherited_descriptors {
         writeln!(out, "inherit    descriptor {descriptor}")?;

@@ -11,6 +11,7 @@ use std::sync::atomic::AtomicBool;
 use protocol::{AccessMode, Errno, Name, OpenBits, OpenFlags};
 use rustix::fs::OFlags;
 
+use super::workers::Work;
 use crate::open::output::Home;
 use crate::open::pin::Pin;
 use crate::paths::absolute;
@@ -21,8 +22,26 @@ use crate::paths::absolute;
 pub enum Access {
     /// Reading.
     ReadOnly,
+    /// Writing at the end.
+    AppendOnly,
+    /// Writing.
+    WriteOnly,
     /// Reading and writing.
     ReadWrite,
+}
+
+impl Access {
+    /// Whether an open with `flags` stays within this access.
+    #[must_use]
+    pub fn allows(self, flags: OpenFlags) -> bool {
+        let truncates = flags.contains(OpenBits::TRUNCATE);
+        match self {
+            Self::ReadOnly => flags.access() == AccessMode::Read && !truncates,
+            Self::AppendOnly => flags.access() == AccessMode::Write && flags.contains(OpenBits::APPEND) && !truncates,
+            Self::WriteOnly => flags.access() == AccessMode::Write,
+            Self::ReadWrite => true,
+        }
+    }
 }
 
 /// What a granted file is to the emulator.
@@ -95,10 +114,8 @@ enum Entry {
 /// What is to be done about a request.
 #[derive(Debug)]
 pub enum Decision {
-    /// Open the grant's inode anew with these flags.
-    Open(Arc<Grant>, OFlags),
-    /// Remove the name of this grant.
-    Remove(Arc<Grant>),
+    /// Carry it out.
+    Carry(Arc<Grant>, Work),
     /// Answer this errno: it is what the host itself would say.
     Fail(Errno),
     /// Answer `EACCES`, and tell the operator.
@@ -166,11 +183,10 @@ impl Grants {
                 advice: "open the file itself".into(),
             });
         }
-        let writes = flags.access() != AccessMode::Read || flags.contains(OpenBits::TRUNCATE);
-        if writes && grant.access == Access::ReadOnly {
-            return Decision::Refuse(read_only(grant));
+        if !grant.access.allows(flags) {
+            return Decision::Refuse(too_much(grant));
         }
-        Decision::Open(Arc::clone(grant), open_flags(flags))
+        Decision::Carry(Arc::clone(grant), Work::Open(open_flags(flags)))
     }
 
     /// Decides on the removal of a name.
@@ -182,7 +198,7 @@ impl Grants {
             None => None,
         };
         match grant {
-            Some(grant) if grant.role == Role::PidFile => Decision::Remove(Arc::clone(grant)),
+            Some(grant) if grant.role == Role::PidFile => Decision::Carry(Arc::clone(grant), Work::Remove),
             Some(grant) => Decision::Refuse(Refusal {
                 reason: format!("`{}` grants to open the file, not to remove it", grant.option),
                 advice: "remove it yourself once the guest has ended".into(),
@@ -221,8 +237,11 @@ fn unknown_name() -> Refusal {
     }
 }
 
-fn read_only(grant: &Grant) -> Refusal {
+fn too_much(grant: &Grant) -> Refusal {
     let (reason, advice) = match grant.role {
+        Role::Output => {
+            (format!("`{}` grants only to write it, as a log is written", grant.option), "read it outside of the guest")
+        }
         Role::Backing => (
             format!("it is a backing file of `{}`, which is granted for reading only", grant.option),
             "commit with `qemu-img commit` while the guest is off",

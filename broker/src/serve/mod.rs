@@ -41,7 +41,7 @@ pub struct Broker {
 /// `poll(2)`'s, which only a broken kernel gives.
 pub fn serve(broker: &mut Broker) -> io::Result<()> {
     let mut session: Option<Session> = None;
-    while broker.started.is_some() || (broker.daemonizes && broker.keeper.is_some()) {
+    while broker.started.is_some() || (broker.daemonizes && (broker.keeper.is_some() || session.is_some())) {
         for source in wait(broker, session.as_ref())? {
             match source {
                 Source::Started => {
@@ -57,10 +57,11 @@ pub fn serve(broker: &mut Broker) -> io::Result<()> {
                     }
                 }
                 Source::Session => serve_session(&mut session, broker),
-                Source::Keeper => match announced_session(broker) {
+                Source::Keeper => match announcement(broker) {
                     // An agent that has been replaced is dead.
-                    Some(new) => session = Some(new),
-                    None => broker.keeper = None,
+                    Announcement::Session(new) => session = Some(*new),
+                    Announcement::Nonsense => {}
+                    Announcement::End => broker.keeper = None,
                 },
             }
         }
@@ -116,8 +117,24 @@ fn serve_session(session: &mut Option<Session>, broker: &mut Broker) {
     }
 }
 
-/// The broker's end of the session that the keeper announces; `None` when the keeper has ended.
-fn announced_session(broker: &Broker) -> Option<Session> {
-    let (_, descriptors) = packets::receive(broker.keeper.as_ref()?.as_fd()).ok()??;
-    Session::start(descriptors.into_iter().next()?)
+/// What the keeper has to say.
+enum Announcement {
+    Session(Box<Session>),
+    /// Something that is no session: the keeper is trusted no more than its agents.
+    Nonsense,
+    End,
+}
+
+fn announcement(broker: &Broker) -> Announcement {
+    let Some(keeper) = &broker.keeper else { return Announcement::End };
+    match packets::receive(keeper.as_fd()) {
+        Ok(None) => Announcement::End,
+        Ok(Some((_, descriptors))) => descriptors
+            .into_iter()
+            .next()
+            .and_then(Session::start)
+            .map_or(Announcement::Nonsense, |session| Announcement::Session(Box::new(session))),
+        // A full table of descriptors: this session is lost, and the next one may find room.
+        Err(_) => Announcement::Nonsense,
+    }
 }

@@ -1,4 +1,4 @@
-//! One agent's connection: its requests, and the opens that are under way for it.
+//! One agent's connection: its requests, and what is under way for it.
 
 use std::collections::HashMap;
 use std::io;
@@ -12,18 +12,18 @@ use protocol::{
 
 use super::Broker;
 use super::audit::Audit;
-use super::grants::{Decision, Grant, Refusal};
+use super::grants::{Decision, Refusal};
 use super::workers::{Done, Job, Ticket, Workers};
 
-/// How long an open may take until the emulator is told that it failed. Twice what an NFS client waits for its second
-/// answer by default would leave a guest's main loop blocked for minutes; half a minute outlasts a server's restart.
-const DEADLINE: Duration = Duration::from_secs(30);
+/// How long the emulator waits for a file until it is told that it failed. An NFSv4 server that restarts grants nothing
+/// for 90 seconds (its grace period, nfsd(7)), and a guest should outlive that.
+const DEADLINE: Duration = Duration::from_secs(120);
 
 /// A connection, before and after its handshake.
 #[derive(Debug)]
 pub struct Session {
     state: State,
-    opening: HashMap<Ticket, Opening>,
+    under_way: HashMap<Ticket, UnderWay>,
 }
 
 #[derive(Debug)]
@@ -34,13 +34,14 @@ enum State {
     Over,
 }
 
-/// An open that a worker carries out.
+/// A request that a worker carries out.
 #[derive(Debug)]
-struct Opening {
+struct UnderWay {
     request: RequestId,
     deadline: Instant,
+    kind: &'static str,
     name: String,
-    flags: String,
+    flags: Option<String>,
 }
 
 impl Session {
@@ -48,13 +49,13 @@ impl Session {
     #[must_use]
     pub fn start(socket: OwnedFd) -> Option<Self> {
         let handshake = ServerHandshake::new(socket).ok()?;
-        Some(Self { state: State::Greeting(handshake), opening: HashMap::new() })
+        Some(Self { state: State::Greeting(handshake), under_way: HashMap::new() })
     }
 
-    /// When the oldest open that is under way must be given up.
+    /// When the oldest request that is under way must be given up.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.opening.values().map(|opening| opening.deadline).min()
+        self.under_way.values().map(|under_way| under_way.deadline).min()
     }
 
     /// Answers all requests that have arrived, or has them carried out.
@@ -66,15 +67,17 @@ impl Session {
         while let State::Open(session) = &mut self.state {
             let Some((request, body)) = session.try_recv()? else { break };
             match body {
-                RequestBody::Open { name, flags, .. } => self.open(broker, request, &name, flags)?,
+                RequestBody::Open { name, flags, .. } => {
+                    let decision = broker.grants.decide_open(&name, flags);
+                    self.carry_out(broker, request, decision, &Asked::open(&name, flags))?;
+                }
                 RequestBody::Unlink { name } => {
-                    let answer = unlink(broker, &name);
-                    session.reply(request, answer)?;
+                    let decision = broker.grants.decide_unlink(&name);
+                    self.carry_out(broker, request, decision, &Asked::unlink(&name))?;
                 }
                 RequestBody::Refused(call) => {
-                    let name = call_name(call);
-                    broker.audit.refused("call", &name, None, &unlisted_call());
-                    session.reply(request, Answer::Done)?;
+                    broker.audit.refused("call", &call_name(call), None, &unlisted_call());
+                    self.reply(request, Answer::Done)?;
                 }
             }
         }
@@ -93,39 +96,36 @@ impl Session {
         Ok(())
     }
 
-    fn open(
+    fn carry_out(
         &mut self,
         broker: &mut Broker,
         request: RequestId,
-        name: &Name,
-        open_flags: OpenFlags,
+        decision: Decision,
+        asked: &Asked,
     ) -> Result<(), protocol::Error> {
-        let (name_text, flags) = (name.to_string(), open_flags.to_string());
-        let errno = match broker.grants.decide_open(name, open_flags) {
-            Decision::Open(grant, flags_to_use) => {
-                let job = Job { ticket: next_ticket(), grant, flags: flags_to_use };
-                let ticket = job.ticket;
-                job.grant.opened.store(true, Ordering::Relaxed);
-                match broker.workers.submit(job) {
-                    Ok(()) => {
-                        let deadline = Instant::now() + DEADLINE;
-                        self.opening.insert(ticket, Opening { request, deadline, name: name_text, flags });
-                        return Ok(());
-                    }
-                    Err(error) => {
-                        broker.audit.failed("open", &name_text, Some(&flags), &error);
-                        Errno::from_io(&error)
-                    }
-                }
-            }
-            Decision::Fail(errno) => errno,
+        let flags = asked.flags.as_deref();
+        let (grant, work) = match decision {
+            Decision::Carry(grant, work) => (grant, work),
+            Decision::Fail(errno) => return self.reply(request, Answer::Errno(errno)),
             Decision::Refuse(refusal) => {
-                broker.audit.refused("open", &name_text, Some(&flags), &refusal);
-                Errno::ACCES
+                broker.audit.refused(asked.kind, &asked.name, flags, &refusal);
+                return self.reply(request, Answer::Errno(Errno::ACCES));
             }
-            Decision::Remove(_) => Errno::ACCES,
         };
-        self.reply(request, Answer::Errno(errno))
+        let ticket = next_ticket();
+        if let Err(error) = broker.workers.submit(Job { ticket, grant, work }) {
+            broker.audit.failed(asked.kind, &asked.name, flags, &error);
+            return self.reply(request, Answer::Errno(Errno::from_io(&error)));
+        }
+        let under_way = UnderWay {
+            request,
+            deadline: Instant::now() + DEADLINE,
+            kind: asked.kind,
+            name: asked.name.clone(),
+            flags: asked.flags.clone(),
+        };
+        self.under_way.insert(ticket, under_way);
+        Ok(())
     }
 
     fn reply(&mut self, request: RequestId, answer: Answer<'_>) -> Result<(), protocol::Error> {
@@ -135,39 +135,40 @@ impl Session {
         }
     }
 
-    /// Tells the emulator that opens which took too long have failed; threads that are stuck are left to the kernel.
+    /// Tells the emulator that what took too long has failed; threads that are stuck are left to the kernel.
     pub fn expire(&mut self, now: Instant, workers: &Workers, audit: &mut Audit) {
-        let late: Vec<Ticket> =
-            self.opening.iter().filter(|(_, opening)| opening.deadline <= now).map(|(ticket, _)| *ticket).collect();
+        let late = self.under_way.iter().filter(|(_, under_way)| under_way.deadline <= now);
+        let late: Vec<Ticket> = late.map(|(ticket, _)| *ticket).collect();
         for ticket in late {
             workers.cancel(ticket);
             self.complete(audit, ticket, Err(io::Error::from_raw_os_error(libc::ETIMEDOUT)));
         }
     }
 
-    /// Replies with what became of an open. The broker's copy of the descriptor is closed on return: one that was kept
+    /// Replies with what became of a request. The broker's copy of a descriptor is closed on return: one that was kept
     /// would hold the emulator's image locks after its death.
-    fn complete(&mut self, audit: &mut Audit, ticket: Ticket, result: io::Result<OwnedFd>) {
-        let Some(opening) = self.opening.remove(&ticket) else { return };
-        let flags = Some(opening.flags.as_str());
+    fn complete(&mut self, audit: &mut Audit, ticket: Ticket, result: io::Result<Option<OwnedFd>>) {
+        let Some(UnderWay { request, kind, name, flags, .. }) = self.under_way.remove(&ticket) else { return };
+        let flags = flags.as_deref();
         let replied = match &result {
             Ok(descriptor) => {
-                audit.granted("open", &opening.name, flags);
-                self.reply_with(opening.request, descriptor)
+                audit.granted(kind, &name, flags);
+                self.reply_done(request, descriptor.as_ref())
             }
             Err(error) => {
-                audit.failed("open", &opening.name, flags, error);
-                self.reply(opening.request, Answer::Errno(Errno::from_io(error)))
+                audit.failed(kind, &name, flags, error);
+                self.reply(request, Answer::Errno(Errno::from_io(error)))
             }
         };
         if let Err(error) = replied {
             // The agent is gone, or has stopped to read: the poll loop learns of either by itself.
-            audit.failed("open", &opening.name, flags, &io::Error::other(error));
+            audit.failed(kind, &name, flags, &io::Error::other(error));
         }
     }
 
     /// Hands a descriptor over; where the kernel cannot take it (too many in flight for this user), the emulator is told.
-    fn reply_with(&mut self, request: RequestId, descriptor: &OwnedFd) -> Result<(), protocol::Error> {
+    fn reply_done(&mut self, request: RequestId, descriptor: Option<&OwnedFd>) -> Result<(), protocol::Error> {
+        let Some(descriptor) = descriptor else { return self.reply(request, Answer::Done) };
         match self.reply(request, Answer::Descriptor(descriptor.as_fd())) {
             Err(protocol::Error::Send(_)) => self.reply(request, Answer::Errno(Errno::IO)),
             other => other,
@@ -185,6 +186,23 @@ impl AsFd for Session {
     }
 }
 
+/// A request in words.
+struct Asked {
+    kind: &'static str,
+    name: String,
+    flags: Option<String>,
+}
+
+impl Asked {
+    fn open(name: &Name, flags: OpenFlags) -> Self {
+        Self { kind: "open", name: name.to_string(), flags: Some(flags.to_string()) }
+    }
+
+    fn unlink(name: &Name) -> Self {
+        Self { kind: "unlink", name: name.to_string(), flags: None }
+    }
+}
+
 /// Hands a worker's result to the session it belongs to; that of a session that is over is closed.
 pub fn finish(session: Option<&mut Session>, audit: &mut Audit, done: Done) {
     if let Some(session) = session {
@@ -198,34 +216,6 @@ fn next_ticket() -> Ticket {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-fn unlink(broker: &mut Broker, name: &Name) -> Answer<'static> {
-    let text = name.to_string();
-    match broker.grants.decide_unlink(name) {
-        Decision::Remove(grant) => match remove(&grant) {
-            Ok(()) => {
-                broker.audit.granted("unlink", &text, None);
-                Answer::Done
-            }
-            Err(error) => {
-                broker.audit.failed("unlink", &text, None, &error);
-                Answer::Errno(Errno::from_io(&error))
-            }
-        },
-        Decision::Fail(errno) => Answer::Errno(errno),
-        Decision::Refuse(refusal) => {
-            broker.audit.refused("unlink", &text, None, &refusal);
-            Answer::Errno(Errno::ACCES)
-        }
-        Decision::Open(..) => Answer::Errno(Errno::ACCES),
-    }
-}
-
-/// Removes the name of a file that the broker made for the emulator, if it still is that file's name.
-fn remove(grant: &Grant) -> io::Result<()> {
-    let home = grant.home.as_ref().ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))?;
-    crate::open::output::remove(home, &grant.pin)
-}
-
 fn call_name(call: RefusedCall) -> String {
     sandbox_profiles::syscall_name(call.nr).map_or_else(|| format!("number {}", call.nr), str::to_owned)
 }
@@ -233,6 +223,6 @@ fn call_name(call: RefusedCall) -> String {
 fn unlisted_call() -> Refusal {
     Refusal {
         reason: "the profile qemu-system does not allow this system call".into(),
-        advice: "nothing does; please report it if the guest needs it".into(),
+        advice: "no option does; please report it if the guest needs it".into(),
     }
 }

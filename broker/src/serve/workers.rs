@@ -1,9 +1,10 @@
-//! Opening on other threads: an open may block for ever (a hung server, a lease), and one stuck file must not delay a
-//! request for another.
+//! Opening and removing on other threads: either may block for ever (a hung server, a lease), and one stuck file must not
+//! delay a request for another.
 
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -11,6 +12,7 @@ use rustix::event::EventfdFlags;
 use rustix::fs::{Mode, OFlags};
 
 use super::grants::Grant;
+use crate::open::output;
 
 /// Threads at most. Jobs beyond it wait; a session has at most [`protocol::MAX_IN_FLIGHT`] of them.
 const MAX_THREADS: usize = 16;
@@ -21,24 +23,33 @@ const STACK: usize = 64 * 1024;
 /// Which request of which session a job answers.
 pub type Ticket = u64;
 
-/// An open to be carried out.
+/// Something to be carried out.
 #[derive(Debug)]
 pub struct Job {
     /// Comes back with the result.
     pub ticket: Ticket,
-    /// What to open.
+    /// The file.
     pub grant: Arc<Grant>,
-    /// How.
-    pub flags: OFlags,
+    /// What to do with it.
+    pub work: Work,
 }
 
-/// An open that was carried out.
+/// What is done with a granted file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// Open it anew, with these flags.
+    Open(OFlags),
+    /// Remove its name.
+    Remove,
+}
+
+/// Something that was carried out.
 #[derive(Debug)]
 pub struct Done {
     /// The job's.
     pub ticket: Ticket,
-    /// The new descriptor, or what `openat(2)` said.
-    pub result: io::Result<OwnedFd>,
+    /// The new descriptor, where there is one, or what the system call said.
+    pub result: io::Result<Option<OwnedFd>>,
 }
 
 #[derive(Debug)]
@@ -138,7 +149,10 @@ impl Queues {
     fn work(&self) {
         loop {
             let job = self.next_job();
-            let result = self.open(&job);
+            let result = match job.work {
+                Work::Open(flags) => self.open(&job.grant, flags).map(Some),
+                Work::Remove => remove(&job.grant).map(|()| None),
+            };
             self.lock().results.push_back(Done { ticket: job.ticket, result });
             // Cannot fail short of 2^64 results.
             let _ = rustix::io::write(&self.results_wait, &1_u64.to_ne_bytes());
@@ -158,8 +172,16 @@ impl Queues {
     }
 
     /// Opens the pinned inode anew: a new file description, with no lock and no flag shared with any other.
-    fn open(&self, job: &Job) -> io::Result<OwnedFd> {
-        let number = rustix::path::DecInt::from_fd(job.grant.source());
-        Ok(rustix::fs::openat(&self.own_descriptors, number, job.flags, Mode::empty())?)
+    fn open(&self, grant: &Grant, flags: OFlags) -> io::Result<OwnedFd> {
+        let number = rustix::path::DecInt::from_fd(grant.source());
+        let opened = rustix::fs::openat(&self.own_descriptors, number, flags, Mode::empty())?;
+        grant.opened.store(true, Ordering::Relaxed);
+        Ok(opened)
     }
+}
+
+/// Removes the name of a file that the broker made for the emulator, if it still is that file's name.
+fn remove(grant: &Grant) -> io::Result<()> {
+    let home = grant.home.as_ref().ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))?;
+    output::remove(home, &grant.pin)
 }

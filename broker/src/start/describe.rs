@@ -26,7 +26,7 @@ impl Start {
     pub fn sandbox(&self, broker: OwnedFd, life: Option<OwnedFd>) -> Result<Sandbox, Error> {
         let plan = &self.plan;
         let descriptors: Vec<i32> = (0..3).chain(plan.command.descriptors.iter().copied()).collect();
-        let variant = plan.host.filter_variant(&descriptors, plan.command.io_uring, std::process::id());
+        let variant = plan.host.filter_variant(&descriptors, &plan.command, std::process::id());
         Ok(Sandbox {
             layout: self.layout(),
             identity: plan.identity,
@@ -96,7 +96,8 @@ impl Start {
         let layout = self.layout();
         let links = layout.links.iter().map(|(at, _)| at);
         let private = layout.private.iter().map(|directory| &directory.at);
-        let paths = layout.trees.iter().chain(links).chain(&layout.devices).chain(private);
+        let searched = &plan.installation.searched;
+        let paths = layout.trees.iter().chain(links).chain(&layout.devices).chain(private).chain(searched);
         let mut native: Vec<Vec<u8>> = paths.map(|path| path.as_os_str().as_bytes().to_vec()).collect();
         native.extend(plan.firmware_folders.iter().map(|folder| folder.name.clone()));
         Names::new(brokered, native)
@@ -111,6 +112,7 @@ impl Start {
             path: CString::new(self.plan.installation.binary.as_os_str().as_bytes()).map_err(nul)?,
             arguments: arguments.collect::<Result<_, _>>().map_err(nul)?,
             environment: environment.collect::<Result<_, _>>().map_err(nul)?,
+            ignores_children: false,
         })
     }
 }

@@ -14,7 +14,7 @@ use crate::confine::{seccomp, settle};
 use crate::open::output::{self, Home};
 use crate::open::private::PrivateFolder;
 use crate::plan::{Output, Plan};
-use crate::serve::grants::{Access, Grant};
+use crate::serve::grants::{Access, Grant, Role};
 
 /// A start that is ready to be carried out.
 #[derive(Debug)]
@@ -85,10 +85,15 @@ impl Start {
     pub fn broker_rights(&self) -> Vec<(BorrowedFd<'_>, Rights)> {
         let mut rights = Vec::new();
         for grant in &self.plan.grants {
-            let writes = grant.access == Access::ReadWrite;
-            let wanted = if writes { settle::writing() } else { settle::reading() };
+            let wanted = match grant.access {
+                Access::ReadOnly => settle::reading(),
+                Access::AppendOnly => settle::only_appending(),
+                Access::WriteOnly => settle::only_writing(),
+                Access::ReadWrite => settle::writing(),
+            };
             rights.push((grant.pin.as_fd(), wanted));
-            rights.extend(grant.home.as_ref().map(|home| (home.folder.as_fd(), settle::removing_files())));
+            let removable = grant.home.as_ref().filter(|home| home.created || grant.role == Role::PidFile);
+            rights.extend(removable.map(|home| (home.folder.as_fd(), settle::removing_files())));
         }
         for folder in self.private.iter().filter_map(|(_, folder)| folder.as_ref()) {
             rights.push((folder.parent.as_fd(), settle::removing_folders()));
@@ -138,7 +143,7 @@ fn make_output(planned: &Output) -> Result<Grant, Error> {
     Ok(Grant {
         role: planned.role,
         option: planned.option.clone(),
-        access: Access::ReadWrite,
+        access: planned.access,
         pin: Arc::new(pin),
         view: None,
         name: planned.name.as_bytes().to_vec(),

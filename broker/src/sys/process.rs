@@ -3,7 +3,8 @@
 use std::io;
 use std::os::fd::RawFd;
 
-use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal};
+use nix::sys::signal::{SigHandler, Signal};
+use nix::sys::wait::WaitStatus;
 use nix::unistd::{ForkResult, Pid};
 
 /// Which side of a fork this is.
@@ -63,6 +64,18 @@ pub fn close_range(first: RawFd, last: RawFd) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Signals that end a group of processes. They are none of the broker's business, nor the agents': these end when the
+/// emulator has ended, which reopens its images while it shuts down.
+const GROUP_SIGNALS: [Signal; 5] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGPIPE];
+
+/// Makes this process deaf to what ends a group of processes.
+///
+/// # Errors
+/// None: all of them can be ignored.
+pub fn ignore_group_signals() -> io::Result<()> {
+    GROUP_SIGNALS.into_iter().try_for_each(ignore)
+}
+
 /// Makes this process deaf to `signal`.
 ///
 /// # Errors
@@ -73,23 +86,14 @@ pub fn ignore(signal: Signal) -> io::Result<()> {
     Ok(())
 }
 
-/// Gives `signal` its default effect back.
+/// Gives `signal` its default effect back; whether it was ignored before.
 ///
 /// # Errors
 /// `EINVAL`: a signal whose effect cannot be changed.
-pub fn restore_default(signal: Signal) -> io::Result<()> {
+pub fn restore_default(signal: Signal) -> io::Result<bool> {
     // SAFETY: SIG_DFL runs no code of ours.
-    unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) }?;
-    Ok(())
-}
-
-/// Blocks no signal in this thread.
-///
-/// # Errors
-/// None are documented for these arguments.
-pub fn unblock_all_signals() -> io::Result<()> {
-    nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
-    Ok(())
+    let before = unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) }?;
+    Ok(matches!(before, SigHandler::SigIgn))
 }
 
 /// Whether `thread` is a thread of `process`, both as ids of this pid namespace.
@@ -125,10 +129,11 @@ pub fn close_all_but(kept: &[RawFd]) -> io::Result<()> {
 /// Those of [`fork`].
 pub fn detach(body: impl FnOnce() -> i32) -> io::Result<()> {
     match fork()? {
-        Fork::Parent(child) => {
-            nix::sys::wait::waitpid(child, None)?;
-            Ok(())
-        }
+        Fork::Parent(child) => match nix::sys::wait::waitpid(child, None)? {
+            WaitStatus::Exited(_, 0) => Ok(()),
+            // The child could not fork in its turn.
+            _ => Err(io::Error::from_raw_os_error(libc::EAGAIN)),
+        },
         Fork::Child => exit_now(match detach_child() {
             Ok(Fork::Child) => body(),
             Ok(Fork::Parent(_)) => 0,

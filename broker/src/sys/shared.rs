@@ -10,7 +10,8 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
 /// A type for which all-zero bytes are a value, and which may be read and written by several processes at once.
 ///
 /// # Safety
-/// Every bit pattern of the type must be valid, and every shared access must go through atomics.
+/// Every bit pattern of the type must be valid. What is not atomic may be accessed by one process at a time only, and the
+/// type must see to that.
 pub unsafe trait Shareable: Sync {}
 
 /// A `T` of all zeroes, shared with every process forked after it was made. It is unmapped at process end.

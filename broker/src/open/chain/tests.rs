@@ -56,7 +56,8 @@ impl Folder {
     ) -> Result<Chain, Error> {
         let pin = Pin::take(&self.path(top)).unwrap();
         let top = Top { name: OsStr::new(top), pin: &pin, format, follows_header };
-        let rules = Rules { working_directory: &self.0, image_roots: std::slice::from_ref(&self.0) };
+        let roots = ImageRoots { named: Vec::new(), implied: vec![self.0.clone()] };
+        let rules = Rules { working_directory: &self.0, image_roots: &roots };
         walk(&top, &rules, probe)
     }
 
@@ -218,10 +219,22 @@ fn members_lie_beneath_the_image_roots() {
 }
 
 #[test]
+fn an_implied_root_holds_no_hidden_folder() {
+    let folder = Folder::new();
+    fs::create_dir(folder.path(".ssh")).unwrap();
+    fs::write(folder.path(".ssh/id"), "").unwrap();
+    folder.forge("top.qcow2", ".ssh/id", Some("raw"));
+    assert!(matches!(folder.refusal(), Refusal::Outside { .. }));
+    let pin = Pin::take(&folder.path(".ssh/id")).unwrap();
+    let named = ImageRoots { named: vec![folder.path(".ssh")], implied: Vec::new() };
+    assert!(named.admit(&pin));
+}
+
+#[test]
 fn a_root_over_everything_does_not_hold_the_kernels_files() {
     let folder = Folder::new();
     let pin = Pin::take(&folder.0).unwrap();
-    let roots = [PathBuf::from("/")];
+    let roots = ImageRoots { named: vec![PathBuf::from("/")], implied: Vec::new() };
     let rules = Rules { working_directory: &folder.0, image_roots: &roots };
     for name in ["//proc/self/environ", "/dev/../proc/self/environ", "/sys/kernel/notes"] {
         fs::write(folder.path("top.qcow2"), forged(name, Some("raw"))).unwrap();
