@@ -5,12 +5,13 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use elf::ElfStream;
-use elf::abi::{DT_RPATH, DT_RUNPATH, PT_INTERP};
+use elf::abi::{DT_RPATH, DT_RUNPATH, DT_STRTAB, PT_INTERP, PT_LOAD};
 use elf::endian::AnyEndian;
+use elf::segment::ProgramHeader;
 use sandbox_profiles::Base;
 
 /// What `PATH` is where it is not set: `execvp(3)`.
@@ -117,40 +118,46 @@ struct Program {
 
 /// Reads what an ELF program says about its loader and libraries. The file is the operator's, like the kernel's own.
 fn read_program(binary: &Path) -> Result<Program, Error> {
+    let unreadable = |source| Error::NotExecutable { path: binary.to_owned(), source };
     let not_a_program = |_| Error::NotAProgram { path: binary.to_owned() };
-    let file = File::open(binary).map_err(|source| Error::NotExecutable { path: binary.to_owned(), source })?;
+    let file = File::open(binary).map_err(unreadable)?;
+    let bytes = file.try_clone().map_err(unreadable)?;
     let mut elf = ElfStream::<AnyEndian, _>::open_stream(file).map_err(not_a_program)?;
     let interpreter = elf.segments().iter().find(|segment| segment.p_type == PT_INTERP).copied();
-    let loader = interpreter.map(|segment| read_interpreter(binary, &segment)).transpose()?;
-    let library_folders = run_paths(&mut elf).iter().flat_map(|paths| run_path_folders(binary, paths)).collect();
-    Ok(Program { loader, library_folders })
+    let loader = interpreter.map(|segment| read_string(&bytes, segment.p_offset)).transpose().map_err(unreadable)?;
+    let run_paths = run_paths(&mut elf, &bytes);
+    Ok(Program {
+        loader: loader.map(|bytes| PathBuf::from(OsString::from_vec(bytes))),
+        library_folders: run_paths.iter().flat_map(|paths| run_path_folders(binary, paths)).collect(),
+    })
 }
 
-fn read_interpreter(binary: &Path, segment: &elf::segment::ProgramHeader) -> Result<PathBuf, Error> {
-    use std::os::unix::fs::FileExt;
-    let unreadable = |source| Error::NotExecutable { path: binary.to_owned(), source };
-    let length = usize::try_from(segment.p_filesz).unwrap_or(usize::MAX).min(4096);
-    let mut bytes = vec![0; length];
-    File::open(binary).and_then(|file| file.read_exact_at(&mut bytes, segment.p_offset)).map_err(unreadable)?;
-    bytes.truncate(bytes.iter().position(|byte| *byte == 0).unwrap_or(length));
-    Ok(PathBuf::from(OsString::from_vec(bytes)))
+/// `DT_RUNPATH` and `DT_RPATH`, as written; none for a program whose dynamic section makes no sense. The table of strings
+/// is not read as a whole: QEMU's has half a megabyte.
+fn run_paths(elf: &mut ElfStream<AnyEndian, File>, file: &File) -> Vec<Vec<u8>> {
+    let loaded: Vec<_> = elf.segments().iter().filter(|segment| segment.p_type == PT_LOAD).copied().collect();
+    let Ok(Some(dynamic)) = elf.dynamic() else { return Vec::new() };
+    let value = |tag| dynamic.iter().find(|entry| entry.d_tag == tag).map(|entry| entry.d_val());
+    let Some(strings) = value(DT_STRTAB).and_then(|address| file_offset(&loaded, address)) else { return Vec::new() };
+    let offsets = [value(DT_RUNPATH), value(DT_RPATH)].into_iter().flatten();
+    offsets.filter_map(|offset| read_string(file, strings.checked_add(offset)?).ok()).collect()
 }
 
-/// `DT_RUNPATH` and `DT_RPATH`, as written; none for a program without section headers.
-fn run_paths(elf: &mut ElfStream<AnyEndian, File>) -> Vec<Vec<u8>> {
-    let offsets: Vec<usize> = match elf.dynamic() {
-        Ok(Some(dynamic)) => dynamic
-            .iter()
-            .filter(|entry| entry.d_tag == DT_RUNPATH || entry.d_tag == DT_RPATH)
-            .filter_map(|entry| usize::try_from(entry.d_val()).ok())
-            .collect(),
-        _ => return Vec::new(),
-    };
-    let Ok(Some(header)) = elf.section_header_by_name(".dynstr").map(|header| header.copied()) else {
-        return Vec::new();
-    };
-    let Ok(strings) = elf.section_data_as_strtab(&header) else { return Vec::new() };
-    offsets.iter().filter_map(|offset| strings.get_raw(*offset).ok().map(<[u8]>::to_vec)).collect()
+/// Where the byte that is loaded at `address` lies in the file.
+fn file_offset(loaded: &[ProgramHeader], address: u64) -> Option<u64> {
+    loaded.iter().find_map(|segment| {
+        let distance = address.checked_sub(segment.p_vaddr).filter(|distance| *distance < segment.p_filesz)?;
+        segment.p_offset.checked_add(distance)
+    })
+}
+
+/// The NUL-terminated string at `offset`, as far as the kernel would take it for a path.
+fn read_string(file: &File, offset: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; 4096];
+    let read = file.read_at(&mut bytes, offset)?;
+    let end = bytes.iter().take(read).position(|byte| *byte == 0).unwrap_or(read);
+    bytes.truncate(end);
+    Ok(bytes)
 }
 
 /// The folders of a run path that exist, with `$ORIGIN` replaced (ld.so(8)).

@@ -18,7 +18,7 @@ fn open_terminal() -> Result<(File, OwnedFd)> {
     let ours = ours.map_err(std::io::Error::from).during("open a pty")?;
     grantpt(&ours).and_then(|()| unlockpt(&ours)).map_err(std::io::Error::from).during("unlock a pty")?;
     let name = ptsname(&ours, Vec::new()).map_err(std::io::Error::from).during("name a pty")?;
-    let name = name.into_string().unwrap();
+    let name = name.into_string().map_err(|error| Error::Unexpected(format!("the pty's name: {error}")))?;
     let theirs = File::options().read(true).write(true).open(&name).during(format!("open {name}"))?;
     Ok((File::from(ours), theirs.into()))
 }
