@@ -1,0 +1,58 @@
+//! A folder with images and the probe, removed at the end.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::error::{Error, Result, succeeded};
+
+/// The folder that everything is measured in.
+pub(crate) struct Folder {
+    path: PathBuf,
+}
+
+impl Folder {
+    /// Makes `top.qcow2` over `base.qcow2`, `image.raw`, and the probe.
+    pub(crate) fn new() -> Result<Self> {
+        let path = std::env::temp_dir().join(format!("broker-bench-{}", std::process::id()));
+        let folder = Self { path };
+        fs::create_dir(&folder.path)
+            .map_err(|source| Error::Start { program: folder.path.display().to_string(), source })?;
+        let images: [&[&str]; 3] = [
+            &["-f", "qcow2", "base.qcow2", "64M"],
+            &["-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2", "top.qcow2"],
+            &["-f", "raw", "image.raw", "1M"],
+        ];
+        for image in images {
+            let mut tool = folder.command("qemu-img");
+            succeeded("qemu-img", tool.args(["create", "-q"]).args(image).status())?;
+        }
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/probe/probe.c");
+        succeeded("cc", folder.command("cc").args(["-O2", "-Wall", "-Wextra", "-o", "probe", source]).status())?;
+        Ok(folder)
+    }
+
+    /// A command that runs in the folder.
+    pub(crate) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(&self.path);
+        command
+    }
+
+    /// The probe.
+    pub(crate) fn probe(&self) -> PathBuf {
+        self.path.join("probe")
+    }
+
+    /// Its path.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // A temporary folder that stays harms nobody.
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}

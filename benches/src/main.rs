@@ -1,0 +1,46 @@
+//! What the broker costs. Every figure stands beside that of bare QEMU, or of bubblewrap with the same namespaces, from
+//! the same run, taken in turns: the machine's mood cancels out of differences and ratios, not out of single times.
+
+mod calls;
+mod error;
+mod folder;
+mod opens;
+mod starts;
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use error::{Error, Result};
+use folder::Folder;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("benches: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let broker = build_broker()?;
+    let folder = Folder::new()?;
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    println!("load average before: {}", load.trim());
+    starts::print(&broker, &folder)?;
+    opens::print(&broker, &folder)?;
+    calls::print(&broker, &folder)
+}
+
+/// The release build of the broker, made if it is missing.
+fn build_broker() -> Result<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let built = Command::new(cargo)
+        .args(["build", "--quiet", "--release", "--package", "broker"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status();
+    error::succeeded("cargo build", built)?;
+    let own = std::env::current_exe().map_err(|source| Error::Start { program: "benches".into(), source })?;
+    Ok(own.with_file_name("broker"))
+}
