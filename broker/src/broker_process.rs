@@ -1,13 +1,13 @@
 //! The life of the broker process: help the sandbox into being, settle, serve, clean up.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use rustix::fs::{Mode, OFlags};
 
 use crate::confine::capabilities::Keep;
-use crate::confine::identity::{Groups, Identity};
+use crate::confine::identity::MapError;
 use crate::confine::settle;
 use crate::confine::setup_link::{self, BrokerEnd};
 use crate::serve::audit::Audit;
@@ -60,10 +60,14 @@ pub fn live(mut duties: Duties) -> i32 {
 /// Until the broker is confined. `false`: the process that was to become the emulator has ended.
 fn set_up(duties: &mut Duties) -> Result<bool, Error> {
     leave_the_caller(duties).map_err(Error::Leave)?;
+    let identity = duties.start.plan().identity;
+    if identity.is_own() {
+        return Ok(true);
+    }
     if !duties.setup.wait_for_namespaces()? {
         return Ok(false);
     }
-    map_ids(duties.pid, duties.start.plan().identity)?;
+    identity.map(duties.pid)?;
     duties.setup.ids_mapped()?;
     Ok(true)
 }
@@ -86,20 +90,6 @@ fn leave_the_caller(duties: &Duties) -> io::Result<()> {
     rustix::process::chdir("/")?;
     rustix::thread::set_name(c"broker")?;
     process::ignore_group_signals()
-}
-
-/// Writes the id maps of the sandbox's user namespace: one user, one group, the same inside as outside.
-fn map_ids(pid: u32, identity: Identity) -> Result<(), Error> {
-    let write = |file: &str, text: String| {
-        let path = format!("/proc/{pid}/{file}");
-        fs::write(&path, text).map_err(|source| Error::MapIds { path, source })
-    };
-    if identity.groups == Groups::Kept {
-        // user_namespaces(7): without it, an ordinary user may not map a group.
-        write("setgroups", "deny".into())?;
-    }
-    write("uid_map", format!("{0} {0} 1", identity.uid))?;
-    write("gid_map", format!("{0} {0} 1", identity.gid))
 }
 
 fn serve_to_the_end(duties: Duties) -> i32 {
@@ -184,13 +174,8 @@ pub enum Error {
     #[error("cannot set the broker up: {0}")]
     Leave(io::Error),
     /// The ids could not be mapped.
-    #[error("cannot map the emulator's user into the sandbox: {path}: {source}; start broker as root or as that user")]
-    MapIds {
-        /// The map.
-        path: String,
-        /// What the kernel said.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    MapIds(#[from] MapError),
     /// The link to the other side.
     #[error(transparent)]
     Setup(#[from] setup_link::Error),

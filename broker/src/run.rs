@@ -20,7 +20,7 @@ use crate::open::inherited;
 use crate::packets;
 use crate::plan::{self, Options, Plan};
 use crate::start::{self, Start};
-use crate::sys::process;
+use crate::sys::process::{self, Between};
 
 /// What the operator asked for.
 #[derive(Debug, Clone, Default)]
@@ -90,7 +90,7 @@ fn carry_out(
         verbose: request.verbose,
     });
     // The broker is forked off first: it must be outside of all that comes, and cleans up from then on.
-    let forked = process::detach(|| duties.take().map_or(1, broker_process::live));
+    let forked = process::detach(|| duties.take().map_or(1, broker_process::live)).and_then(Between::reap);
     forked.map_err(|source| {
         duties.as_ref().inspect(|duties| duties.start.abandon());
         Error::Fork(source)

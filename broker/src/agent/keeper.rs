@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use landlock::ABI;
 use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
 use protocol::{ClientHandshake, ClientSession, SocketMode};
 use rustix::fs::{Mode, OFlags};
 use sandbox_profiles::Profile;
@@ -17,7 +18,7 @@ use crate::confine::seccomp;
 use crate::host::Host;
 use crate::packets;
 use crate::sys::in_flight::InFlight;
-use crate::sys::process::{self, Fork};
+use crate::sys::process::{self, Between, Fork};
 
 /// Agents of one guest at most; an emulator that can kill them must not keep the host busy with it.
 const MAX_AGENTS: u32 = 100;
@@ -49,7 +50,26 @@ impl Config {
     }
 }
 
-/// The way to the keeper, for the process that becomes the emulator.
+/// A keeper that is being forked off.
+#[derive(Debug)]
+#[must_use]
+pub struct Starting {
+    socket: OwnedFd,
+    between: Between,
+}
+
+impl Starting {
+    /// Waits until it is nobody's child.
+    ///
+    /// # Errors
+    /// [`Error::Fork`].
+    pub fn wait_until_forked(self) -> Result<AgentLink, Error> {
+        self.between.reap().map_err(Error::Fork)?;
+        Ok(AgentLink { socket: self.socket })
+    }
+}
+
+/// The way to keeper and agent, for the process that becomes the emulator.
 #[derive(Debug)]
 #[must_use]
 pub struct AgentLink {
@@ -62,7 +82,11 @@ impl AgentLink {
     /// # Errors
     /// [`Error::Gone`]: the keeper has ended.
     pub fn give_listener(self, listener: OwnedFd) -> Result<(), Error> {
-        packets::send(self.socket.as_fd(), PACKET, &[listener.as_fd()]).map_err(Error::Gone)
+        // One for the keeper and one for its first agent, whoever takes which.
+        for _ in 0..2 {
+            packets::send(self.socket.as_fd(), PACKET, &[listener.as_fd()]).map_err(Error::Gone)?;
+        }
+        Ok(())
     }
 }
 
@@ -70,27 +94,19 @@ impl AgentLink {
 ///
 /// # Errors
 /// [`Error::Fork`].
-pub fn fork_off(config: Config) -> Result<AgentLink, Error> {
+pub fn fork_off(config: Config) -> Result<Starting, Error> {
     let (here, there) = packets::pair().map_err(Error::Fork)?;
-    process::detach(|| keep(&config, there)).map_err(Error::Fork)?;
-    Ok(AgentLink { socket: here })
+    let between = process::detach(|| keep(&config, there)).map_err(Error::Fork)?;
+    Ok(Starting { socket: here, between })
 }
 
 /// The keeper's life; its exit status is nobody's business.
 fn keep(config: &Config, link: OwnedFd) -> i32 {
-    match prepare(config, link).and_then(|prepared| prepared.map_or(Ok(()), |prepared| supervise(config, &prepared))) {
-        Ok(()) => 0,
-        Err(_) => 1,
-    }
+    i32::from(confine(config, &link).and_then(|in_flight| supervise(config, link, &in_flight)).is_err())
 }
 
-struct Prepared {
-    listener: OwnedFd,
-    in_flight: InFlight,
-}
-
-/// Confines the keeper, and with it all agents, and takes the listener.
-fn prepare(config: &Config, link: OwnedFd) -> io::Result<Option<Prepared>> {
+/// Confines the keeper, and with it all agents.
+fn confine(config: &Config, link: &OwnedFd) -> io::Result<InFlight> {
     // The standard numbers stay taken, so that no message of a panic ends up in a socket.
     let mut kept = vec![0, 1, 2, link.as_raw_fd(), config.broker.as_raw_fd()];
     kept.extend(config.life.as_ref().map(AsRawFd::as_raw_fd));
@@ -105,27 +121,40 @@ fn prepare(config: &Config, link: OwnedFd) -> io::Result<Option<Prepared>> {
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
     let in_flight = InFlight::new()?;
     seccomp::install_profile(Profile::Agent, &Host::own_variant(config.abi)).map_err(io::Error::other)?;
-    let Some((PACKET, descriptors)) = packets::receive(link.as_fd())? else { return Ok(None) };
-    let Some(listener) = descriptors.into_iter().next() else { return Ok(None) };
-    // EINVAL: Linux before 6.6. Answers then take a little longer.
-    drop(crate::sys::seccomp::set_sync_wake_up(listener.as_fd()));
-    Ok(Some(Prepared { listener, in_flight }))
+    Ok(in_flight)
 }
 
-fn supervise(config: &Config, prepared: &Prepared) -> io::Result<()> {
-    for _ in 0..MAX_AGENTS {
-        let session = offer_session(config.broker.as_fd());
-        match process::fork()? {
-            Fork::Child => process::exit_now(i32::from(run_agent(config, prepared, session).is_err())),
-            Fork::Parent(child) => {
-                drop(session);
-                if waitpid(child, None)? == WaitStatus::Exited(child, 0) {
-                    return Ok(());
-                }
-            }
+fn supervise(config: &Config, link: OwnedFd, in_flight: &InFlight) -> io::Result<()> {
+    // The first agent is forked, and greets the broker, while the emulator's filter is still being made.
+    let mut agent = fork_agent(config, in_flight, || take_listener(&link))?;
+    let Some(listener) = take_listener(&link)? else { return Ok(()) };
+    drop(link);
+    for _ in 1..MAX_AGENTS {
+        if waitpid(agent, None)? == WaitStatus::Exited(agent, 0) {
+            return Ok(());
         }
+        agent = fork_agent(config, in_flight, || listener.try_clone().map(Some))?;
     }
     Ok(())
+}
+
+/// Forks an agent that gets its listener from `listener`.
+fn fork_agent(
+    config: &Config,
+    in_flight: &InFlight,
+    listener: impl FnOnce() -> io::Result<Option<OwnedFd>>,
+) -> io::Result<Pid> {
+    let session = offer_session(config.broker.as_fd());
+    match process::fork()? {
+        Fork::Child => process::exit_now(i32::from(run_agent(config, in_flight, session, listener).is_err())),
+        Fork::Parent(child) => Ok(child),
+    }
+}
+
+/// A listener, from the process that becomes the emulator; `None` if that has ended.
+fn take_listener(link: &OwnedFd) -> io::Result<Option<OwnedFd>> {
+    let Some((PACKET, descriptors)) = packets::receive(link.as_fd())? else { return Ok(None) };
+    Ok(descriptors.into_iter().next())
 }
 
 /// Our end of a new session; none when the broker is gone.
@@ -135,12 +164,20 @@ fn offer_session(broker: BorrowedFd<'_>) -> Option<OwnedFd> {
     Some(ours)
 }
 
-fn run_agent(config: &Config, prepared: &Prepared, session: Option<OwnedFd>) -> io::Result<()> {
+fn run_agent(
+    config: &Config,
+    in_flight: &InFlight,
+    session: Option<OwnedFd>,
+    listener: impl FnOnce() -> io::Result<Option<OwnedFd>>,
+) -> io::Result<()> {
     // New sessions are the keeper's to announce. The owner of this number is never dropped: the process ends first.
     nix::unistd::close(config.broker.as_raw_fd())?;
     let session = session.and_then(|socket| greet(socket).ok());
+    let Some(listener) = listener()? else { return Ok(()) };
+    // EINVAL: Linux before 6.6. Answers then take a little longer.
+    drop(crate::sys::seccomp::set_sync_wake_up(listener.as_fd()));
     let life = config.life.as_ref().map(AsFd::as_fd);
-    Agent::new(prepared.listener.as_fd(), session, life, &config.names, &prepared.in_flight).serve()
+    Agent::new(listener.as_fd(), session, life, &config.names, in_flight).serve()
 }
 
 fn greet(socket: OwnedFd) -> Result<ClientSession, protocol::Error> {

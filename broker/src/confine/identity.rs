@@ -9,9 +9,9 @@ use nix::unistd::{Gid, Uid};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Groups {
-    /// As root: the emulator has no supplementary group.
+    /// Dropped, where there is the right to.
     None,
-    /// As an ordinary user, who cannot drop a group: those of the caller.
+    /// Those of the caller, who cannot drop them.
     Kept,
 }
 
@@ -27,18 +27,58 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Takes these ids, groups first, for a user that was switched could no longer change them.
+    /// Whether these are the ids that this process has already.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        own == (self.uid, self.gid)
+    }
+
+    /// Drops the supplementary groups, if they are not kept. To be done outside the user namespace, in which nobody may
+    /// change groups any more.
+    ///
+    /// # Errors
+    /// `EPERM`: no right to.
+    pub fn drop_groups(&self) -> Result<(), Error> {
+        match self.groups {
+            Groups::None => nix::unistd::setgroups(&[]).map_err(|source| Error::of("setgroups", source)),
+            Groups::Kept => Ok(()),
+        }
+    }
+
+    /// Writes the id maps of the user namespace of process `pid`: one user, one group, the same inside as outside. A
+    /// process may do so for itself where [`Self::is_own`] is true; any other ids are mapped by root, from outside.
+    ///
+    /// # Errors
+    /// [`MapError`]: `EPERM`, no right to these ids.
+    pub fn map(&self, pid: u32) -> Result<(), MapError> {
+        let write = |file: &str, text: String| {
+            let path = format!("/proc/{pid}/{file}");
+            std::fs::write(&path, text).map_err(|source| MapError { path, source })
+        };
+        // user_namespaces(7): without it, an ordinary user may not map a group.
+        write("setgroups", "deny".into())?;
+        write("uid_map", format!("{0} {0} 1", self.uid))?;
+        write("gid_map", format!("{0} {0} 1", self.gid))
+    }
+
+    /// Takes these ids, the group first, for a user that was switched could no longer change it.
     ///
     /// # Errors
     /// `EINVAL`: an id that the user namespace does not map. `EPERM`: no right to.
     pub fn assume(&self) -> Result<(), Error> {
-        if self.groups == Groups::None {
-            nix::unistd::setgroups(&[]).map_err(|source| Error::of("setgroups", source))?;
-        }
         let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
         nix::unistd::setresgid(gid, gid, gid).map_err(|source| Error::of("setresgid", source))?;
         nix::unistd::setresuid(uid, uid, uid).map_err(|source| Error::of("setresuid", source))
     }
+}
+
+/// The ids could not be mapped.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot map the emulator's user into the sandbox: {path}: {source}; start broker as root or as that user")]
+pub struct MapError {
+    path: String,
+    source: io::Error,
 }
 
 /// Takes what the emulator has no use for: POSIX message queues, which its private IPC namespace would charge to the

@@ -57,11 +57,18 @@ pub struct Command {
 /// # Errors
 /// One variant a step; each says what failed and what would mend it.
 pub fn become_emulator(sandbox: Sandbox, views: Option<Views>, mut broker: SandboxEnd) -> Result<Infallible, Error> {
-    // First the namespaces: every later step acts on them, and the user namespace gives the rights for it.
+    // Groups while there is the right to: in a user namespace with one group nobody can change them.
+    sandbox.identity.drop_groups()?;
+    // Another user's ids can only be mapped by the broker, still outside; one's own anybody maps.
+    let maps_itself = sandbox.identity.is_own();
+    // The namespaces: every later step acts on them, and the user namespace gives the rights for it.
     namespaces::enter()?;
-    // Only the broker, still outside, may say which ids exist in here; the ids are taken at once, for no file of
-    // the sandbox can belong to an id that does not exist in it.
-    broker.map_ids()?;
+    if maps_itself {
+        sandbox.identity.map(std::process::id())?;
+    } else {
+        broker.map_ids()?;
+    }
+    // The ids at once, for no file of the sandbox can belong to an id that does not exist in it.
     sandbox.identity.assume()?;
     // What is to be seen, while the host's tree still is; the broker opens read-only grants through these.
     let views = match views {
@@ -86,6 +93,7 @@ pub fn become_emulator(sandbox: Sandbox, views: Option<Views>, mut broker: Sandb
     capabilities::drop_all(Keep::Nothing)?;
     // The emulator's own layer: the agent is now above it, and out of its reach.
     domain.enforce()?;
+    let agent = agent.wait_until_forked()?;
     // The filter last, so that it need not allow anything of the above.
     let listener = seccomp::install_emulator_filter(&sandbox.filter)?;
     agent.give_listener(listener)?;
@@ -117,6 +125,9 @@ pub enum Error {
     /// The ids could not be taken.
     #[error(transparent)]
     Identity(#[from] identity::Error),
+    /// The ids could not be mapped.
+    #[error(transparent)]
+    MapIds(#[from] identity::MapError),
     /// Capabilities could not be dropped.
     #[error(transparent)]
     Capabilities(#[from] capabilities::Error),

@@ -127,18 +127,34 @@ pub fn close_all_but(kept: &[RawFd]) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of [`fork`].
-pub fn detach(body: impl FnOnce() -> i32) -> io::Result<()> {
+pub fn detach(body: impl FnOnce() -> i32) -> io::Result<Between> {
     match fork()? {
-        Fork::Parent(child) => match nix::sys::wait::waitpid(child, None)? {
-            WaitStatus::Exited(_, 0) => Ok(()),
-            // The child could not fork in its turn.
-            _ => Err(io::Error::from_raw_os_error(libc::EAGAIN)),
-        },
+        Fork::Parent(child) => Ok(Between { child }),
         Fork::Child => exit_now(match detach_child() {
             Ok(Fork::Child) => body(),
             Ok(Fork::Parent(_)) => 0,
             Err(_) => 1,
         }),
+    }
+}
+
+/// The process between this one and the one that was detached; it lives for the length of a fork.
+#[derive(Debug)]
+#[must_use]
+pub struct Between {
+    child: Pid,
+}
+
+impl Between {
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// `EAGAIN`: it could not fork in its turn.
+    pub fn reap(self) -> io::Result<()> {
+        match nix::sys::wait::waitpid(self.child, None)? {
+            WaitStatus::Exited(_, 0) => Ok(()),
+            _ => Err(io::Error::from_raw_os_error(libc::EAGAIN)),
+        }
     }
 }
 
