@@ -170,7 +170,8 @@ fn run_path_folders(binary: &Path, run_path: &[u8]) -> Vec<PathBuf> {
 fn split_folders(list: &OsStr) -> Vec<PathBuf> {
     // Only absolute names: an empty part means the current folder, which is not to be shown.
     // And never all of the host.
-    let is_folder = |folder: &PathBuf| folder.is_absolute() && folder.components().count() > 1;
+    let is_everything = |folder: &PathBuf| folder.canonicalize().is_ok_and(|real| real == Path::new("/"));
+    let is_folder = |folder: &PathBuf| folder.is_absolute() && !is_everything(folder);
     std::env::split_paths(list).filter(is_folder).collect()
 }
 

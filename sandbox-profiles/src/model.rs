@@ -87,7 +87,7 @@ pub enum Feature {
 }
 
 impl Feature {
-    /// The name that profile files and [`crate::explain`] use.
+    /// The name that profile files and [`crate::explain()`] use.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

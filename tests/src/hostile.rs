@@ -159,14 +159,14 @@ impl Scene {
     pub fn await_step(&self, emulator: &mut Emulator, step: char) -> Result<()> {
         let waits = format!("waiting-for {step}");
         let look = || Ok((emulator.stdout()?.contains(&waits) || !emulator.process().is_running()).then_some(()));
-        until(PATIENCE, &waits, look)?;
+        until(PATIENCE, &waits, look).map_err(|error| emulator.explain(error))?;
         if emulator.stdout()?.contains(&waits) {
             return Ok(());
         }
         Err(Error::Unexpected(format!("ended before step {step}: {:?}", emulator.wait()?)))
     }
 
-    /// Writes the list of calls for the attack `make-calls`.
+    /// Writes the list of calls for the attack `make-calls`, which waits for step `a`.
     ///
     /// # Errors
     /// When the image cannot be written.

@@ -129,11 +129,10 @@ fn supervise(config: &Config, link: OwnedFd, in_flight: &InFlight) -> io::Result
     let mut agent = fork_agent(config, in_flight, || take_listener(&link))?;
     let Some(listener) = take_listener(&link)? else { return Ok(()) };
     drop(link);
-    for _ in 1..MAX_AGENTS {
-        if waitpid(agent, None)? == WaitStatus::Exited(agent, 0) {
-            return Ok(());
-        }
+    let mut forked = 1;
+    while waitpid(agent, None)? != WaitStatus::Exited(agent, 0) && forked < MAX_AGENTS {
         agent = fork_agent(config, in_flight, || listener.try_clone().map(Some))?;
+        forked += 1;
     }
     Ok(())
 }

@@ -43,7 +43,7 @@ pub fn only_writing() -> Rights {
     AccessFs::WriteFile | AccessFs::Truncate
 }
 
-/// Rights on a file that only grows: a descriptor that is handed out can never truncate it (Landlock ABI 3).
+/// Rights on a file that is appended to: a descriptor that is handed out can never truncate it (Landlock ABI 3).
 #[must_use]
 pub fn only_appending() -> Rights {
     BitFlags::from(AccessFs::WriteFile)

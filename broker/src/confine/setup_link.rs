@@ -1,5 +1,6 @@
-//! What the broker does for the sandbox while it is being set up: map the ids of its user namespace, take over the
-//! descriptors that read-only grants are opened through, and say when it has settled. Three steps, in this order.
+//! What the broker does for the sandbox while it is being set up: map the ids of its user namespace, where
+//! they are not the caller's own, take over the descriptors that read-only grants are opened through, and say when it has
+//! settled. In this order.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

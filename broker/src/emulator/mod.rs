@@ -5,7 +5,7 @@
 //! does not know, or that names something the sandbox cannot provide, is an error: what a command line
 //! reaches for is known completely, or QEMU is not started.
 //!
-//! [`table`] holds one line an option. Options made of pairs are collected first and understood after the
+//! `table` holds one line an option. Options made of pairs are collected first and understood after the
 //! last word, because QEMU does the same: `-set` changes earlier options and `-snapshot` applies to all drives.
 
 mod blockdev;

@@ -50,8 +50,8 @@ pub struct Rules<'a> {
 pub struct ImageRoots {
     /// Those that the operator names: all beneath them may be read.
     pub named: Vec<PathBuf>,
-    /// Those in which images of the command line lie: regular files beneath them may be read, but nothing in a folder
-    /// whose name begins with a dot. A home folder that holds an image holds keys too.
+    /// Those in which images of the command line lie: regular files beneath them may be read, but nothing whose name, or whose
+    /// folder's, begins with a dot. A home folder that holds an image holds keys too.
     pub implied: Vec<PathBuf>,
 }
 

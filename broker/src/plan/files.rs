@@ -56,6 +56,9 @@ impl Plan {
         if pin.file_type() != FileType::Directory {
             return Err(wrong_type(resource, "no folder", "-L takes a folder of firmware files"));
         }
+        if pin.path() == Path::new("/") {
+            return Err(wrong_type(resource, "all of the host", "-L takes a folder of firmware files"));
+        }
         let folder = self.absolute(&resource.name);
         self.firmware_folders.push(FirmwareFolder { name: resource.name.as_bytes().to_vec(), path: folder });
         Ok(())

@@ -14,7 +14,7 @@ use crate::serve::grants::{Access, Role};
 
 impl Plan {
     /// Pins every image that the command line names, then finds what lies below each: the folders of all of them are
-    /// image roots, unless the operator names others too.
+    /// image roots, beside those that the operator names.
     pub(super) fn plan_images(&mut self, resources: &[Resource], options: &Options) -> Result<(), Error> {
         let images: Vec<(&Resource, &Image, Pin)> = resources
             .iter()

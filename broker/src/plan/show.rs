@@ -142,7 +142,7 @@ fn write_words(out: &mut impl Write, shown: &Shown<'_>) -> io::Result<()> {
         writeln!(out, "root       {root} for backing files, by --image-root")?;
     }
     for root in &shown.implied_image_roots {
-        writeln!(out, "root       {root} for backing files that are regular files in no hidden folder")?;
+        writeln!(out, "root       {root} for backing files that are regular files and not hidden")?;
     }
     for descriptor in &shown.inherited_descriptors {
         writeln!(out, "inherit    descriptor {descriptor}")?;

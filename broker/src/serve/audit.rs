@@ -1,6 +1,6 @@
 //! What the operator learns: a line on standard error for each refusal, and each decision as a JSON line in a file.
-//! A guest cannot fill a disk with it: names are cut, and lines beyond a rate are counted instead of written. A reader of
-//! standard error that stops to read blocks nothing; the file should be on a disk that answers.
+//! A guest cannot fill a disk with it: names are cut, and lines beyond a rate are counted instead of written. A pipe on standard
+//! error whose reader stops to read blocks nothing; a file should be on a disk that answers.
 
 use std::fs::File;
 use std::io::Write;
@@ -18,7 +18,7 @@ const BURST: u32 = 100;
 /// Lines a second in the long run: what a hostile guest can write is less than 100 MB a day.
 const LINES_PER_SECOND: u32 = 1;
 
-/// Characters of a name that are written down.
+/// Bytes of a name that are written down.
 const NAME_SHOWN: usize = 256;
 
 /// Bytes of a line on standard error. A pipe that can be written takes so many without blocking: `PIPE_BUF`, pipe(7).

@@ -22,7 +22,7 @@ use crate::paths::absolute;
 pub enum Access {
     /// Reading.
     ReadOnly,
-    /// Writing at the end.
+    /// Opening to append; what is there cannot be truncated.
     AppendOnly,
     /// Writing.
     WriteOnly,
@@ -239,9 +239,10 @@ fn unknown_name() -> Refusal {
 
 fn too_much(grant: &Grant) -> Refusal {
     let (reason, advice) = match grant.role {
-        Role::Output => {
-            (format!("`{}` grants only to write it, as a log is written", grant.option), "read it outside of the guest")
-        }
+        Role::Output => (
+            format!("`{}` grants only to write it, as a log is written", grant.option),
+            "open it as the option says: to write, or to append where append=on is given",
+        ),
         Role::Backing => (
             format!("it is a backing file of `{}`, which is granted for reading only", grant.option),
             "commit with `qemu-img commit` while the guest is off",

@@ -111,7 +111,7 @@ fn serve_session(session: &mut Option<Session>, broker: &mut Broker) {
         Ok(()) => {}
         Err(protocol::Error::Closed) => *session = None,
         Err(violation) => {
-            broker.audit.say(&format!("{violation}; the guest runs on, but opens nothing more"));
+            broker.audit.say(&format!("{violation}; the guest runs on, but this agent is served no more"));
             *session = None;
         }
     }

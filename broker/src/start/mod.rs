@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::confine::landlock::Rights;
 use crate::confine::{seccomp, settle};
+use crate::open::access::needs_override;
 use crate::open::output::{self, Home};
 use crate::open::private::PrivateFolder;
 use crate::plan::{Output, Plan};
@@ -49,6 +50,8 @@ impl Start {
     fn make_all(&mut self, outputs: &[Output]) -> Result<(), Error> {
         for output in outputs {
             let grant = make_output(output)?;
+            // Whether it can be opened again is for the emulator to find out, in its own words.
+            self.plan.keeps_override |= needs_override(grant.pin.as_fd(), true).unwrap_or(false);
             self.plan.grants.push(grant);
         }
         let identity = self.plan.identity;
@@ -77,7 +80,9 @@ impl Start {
 
     /// Every descriptor that the broker needs.
     pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.broker_rights().into_iter().map(|(descriptor, _)| descriptor)
+        let homes = self.plan.grants.iter().filter_map(|grant| grant.home.as_ref());
+        let rights = self.broker_rights().into_iter().map(|(descriptor, _)| descriptor);
+        rights.chain(homes.map(|home| home.folder.as_fd()))
     }
 
     /// The rights of the broker itself: one rule a grant, and what takes cleaning up.

@@ -94,7 +94,9 @@ pub enum Refusal {
     #[error("{0:?} is made by the kernel and cannot be a disk image; the image is forged")]
     Kernel(PathBuf),
     /// Not beneath a declared folder.
-    #[error("{path:?} is outside the image roots; if the guest may read it, add --image-root {folder}")]
+    #[error(
+        "{path:?} is outside the image roots, or hidden in one; if the guest may read it, add --image-root {folder}"
+    )]
     Outside {
         /// Where it is, links resolved.
         path: PathBuf,
