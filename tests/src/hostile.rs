@@ -48,21 +48,23 @@ pub fn hostile_program() -> Result<&'static Path> {
 }
 
 fn build() -> Result<PathBuf> {
-    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("hostile");
-    let mut arguments: Vec<String> =
-        ["-static", "-O1", "-pthread", "-Wall", "-Wextra", "-Werror", "-Wno-nonnull"].map(str::to_owned).to_vec();
-    for entry in fs::read_dir(&sources).during(format!("list {}", sources.display()))?.flatten() {
-        if entry.path().extension().is_some_and(|extension| extension == "c") {
-            arguments.push(entry.path().to_string_lossy().into_owned());
-        }
-    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("hostile");
     let test = std::env::current_exe().during("find this test's own path")?;
-    // Several test programs may build it at once: each its own, and the last one to finish stays.
     let program = test.with_file_name("hostile");
+    let changed = |path: &Path| fs::metadata(path).and_then(|status| status.modified()).ok();
+    let entries = fs::read_dir(&folder).during(format!("list {}", folder.display()))?.flatten();
+    let files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    if files.iter().all(|file| changed(file) <= changed(&program)) {
+        return Ok(program);
+    }
+    let flags = ["-static", "-O1", "-pthread", "-Wall", "-Wextra", "-Werror", "-Wno-nonnull"];
+    let sources = files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "c"));
+    // Several test programs may build it at once: each its own, and the last one to finish stays.
     let unfinished = program.with_extension(std::process::id().to_string());
-    arguments.extend(["-o".to_owned(), unfinished.to_string_lossy().into_owned()]);
-    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    run_tool(&sources, "cc", &words)?;
+    let mut words: Vec<String> = flags.map(str::to_owned).to_vec();
+    words.extend(sources.map(|file| file.to_string_lossy().into_owned()));
+    words.extend(["-o".to_owned(), unfinished.to_string_lossy().into_owned()]);
+    run_tool(&folder, "cc", &words.iter().map(String::as_str).collect::<Vec<_>>())?;
     fs::rename(&unfinished, &program).during(format!("rename {}", unfinished.display()))?;
     Ok(program)
 }
