@@ -94,7 +94,7 @@ fn leave_the_caller(duties: &Duties) -> io::Result<()> {
 
 fn serve_to_the_end(duties: Duties) -> i32 {
     let Duties { start, pid, mut setup, keeper, started, audit, name, verbose } = duties;
-    let terminal = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 3).ok();
+    let terminal = open_terminal();
     let daemonizes = start.plan().command.daemonize;
     let guest = name.or_else(|| start.plan().command.guest_name.clone()).unwrap_or_else(|| pid.to_string());
     let mut audit = Audit::new(guest, pid, audit, terminal, verbose);
@@ -193,4 +193,16 @@ pub enum Error {
     /// A view of another file.
     #[error("a file was replaced while the guest was being started; start again")]
     WrongView,
+}
+
+/// Standard error for lines that must not block. A pipe or a terminal is opened anew, so that not to block is a property
+/// of the broker's own descriptor and not of the emulator's; what cannot be opened anew is shared.
+fn open_terminal() -> Option<OwnedFd> {
+    let stderr = rustix::stdio::stderr();
+    let kind = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(stderr).ok()?.st_mode);
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let anew = (kind.is_fifo() || kind.is_char_device())
+        .then(|| rustix::fs::open("/proc/self/fd/2", flags, Mode::empty()).ok())
+        .flatten();
+    anew.or_else(|| rustix::io::fcntl_dupfd_cloexec(stderr, 3).ok())
 }

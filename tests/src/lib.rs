@@ -12,6 +12,7 @@ mod command;
 mod emulator;
 mod error;
 mod guest;
+pub mod hostile;
 mod images;
 mod need;
 mod process;
