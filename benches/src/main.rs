@@ -5,6 +5,7 @@ mod calls;
 mod error;
 mod folder;
 mod opens;
+mod quiet;
 mod starts;
 
 use std::path::PathBuf;

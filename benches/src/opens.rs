@@ -13,7 +13,8 @@ const NATIVE: &str = "/usr/share/qemu/keymaps/de";
 pub(crate) fn print(broker: &Path, folder: &Folder) -> Result<()> {
     println!("\none open: microseconds, median and 99th percentile");
     let cases = [
-        ("bare", "image.raw", Place::Bare),
+        ("bare, an image", "image.raw", Place::Bare),
+        ("bare, a file of QEMU's", NATIVE, Place::Bare),
         ("let run by the agent", NATIVE, Place::Broker),
         ("answered by the broker", "image.raw", Place::Broker),
     ];

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result, succeeded};
 use crate::folder::Folder;
+use crate::quiet;
 
 /// Rounds; each starts every variant once, in turn.
 const ROUNDS: usize = 40;
@@ -45,62 +46,95 @@ const CASES: [(&str, &[&str]); 3] = [
     ("-machine q35, qcow2 over qcow2", &["-machine", "q35", "-drive", "file=top.qcow2,if=virtio,format=qcow2"]),
 ];
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Times {
     greeting: Duration,
     end: Duration,
 }
 
+/// The variants; all others are compared with the first.
+const VARIANTS: [&str; 3] = ["bare", "bwrap", "broker"];
+
 /// Measures and prints.
 pub(crate) fn print(broker: &Path, folder: &Folder) -> Result<()> {
     for (name, words) in CASES {
-        println!("\n{name}: milliseconds from exec, medians of {ROUNDS} (quickest); beside bare QEMU");
-        let mut all: [(&str, Vec<Times>); 3] = [("bare", vec![]), ("bwrap", vec![]), ("broker", vec![])];
-        for round in 0..=ROUNDS {
-            for (variant, times) in &mut all {
-                let measured = start(variant, broker, folder, words)?;
-                // The first round warms the page cache.
-                if round > 0 {
-                    times.push(measured);
-                }
-            }
-        }
-        let bare = all.first().map(|(_, times)| summary(times));
-        for (variant, times) in &all {
-            let own = summary(times);
-            let bare = bare.unwrap_or(own);
-            println!(
-                "  {variant:<8} greeting {:6.1} ({:5.1}) {:+5.1}   quit {:6.1} ({:5.1}) {:+5.1}  x{:.2}",
-                own.greeting,
-                own.quickest_greeting,
-                own.greeting - bare.greeting,
-                own.end,
-                own.quickest_end,
-                own.end - bare.end,
-                own.end / bare.end,
-            );
+        let (rounds, quiet) = measure(broker, folder, words)?;
+        println!(
+            "\n{name}: milliseconds from exec, median of {ROUNDS} (quickest), and median of the differences from bare \
+             QEMU in the same round; the machine was quiet before {quiet} of {} starts",
+            ROUNDS * VARIANTS.len(),
+        );
+        for (variant, name) in VARIANTS.iter().enumerate() {
+            let greeting = Summary::of(&rounds, variant, |times| times.greeting);
+            let end = Summary::of(&rounds, variant, |times| times.end);
+            println!("  {name:<8} greeting {greeting}   quit {end}");
         }
     }
     Ok(())
 }
 
-#[derive(Clone, Copy)]
-struct Summary {
-    greeting: f64,
-    quickest_greeting: f64,
-    end: f64,
-    quickest_end: f64,
+/// The times of every variant in each round, and before how many starts the machine was quiet.
+fn measure(broker: &Path, folder: &Folder, words: &[&str]) -> Result<(Vec<Vec<Times>>, usize)> {
+    let mut rounds = Vec::with_capacity(ROUNDS);
+    let mut quiet = 0;
+    for round in 0..=ROUNDS {
+        let mut times = vec![Times::default(); VARIANTS.len()];
+        for turn in 0..VARIANTS.len() {
+            // Another one is first in each round, so that none always follows the same.
+            let index = (turn + round) % VARIANTS.len();
+            let was_quiet = quiet::wait();
+            let (Some(variant), Some(time)) = (VARIANTS.get(index), times.get_mut(index)) else { continue };
+            *time = start(variant, broker, folder, words)?;
+            quiet += usize::from(was_quiet && round > 0);
+        }
+        // The first round warms the page cache.
+        if round > 0 {
+            rounds.push(times);
+        }
+    }
+    Ok((rounds, quiet))
 }
 
-fn summary(times: &[Times]) -> Summary {
-    let sorted = |part: fn(&Times) -> Duration| {
-        let mut parts: Vec<f64> = times.iter().map(|times| part(times).as_secs_f64() * 1000.0).collect();
-        parts.sort_by(f64::total_cmp);
-        (parts.get(parts.len() / 2).copied().unwrap_or(f64::NAN), parts.first().copied().unwrap_or(f64::NAN))
-    };
-    let (greeting, quickest_greeting) = sorted(|times| times.greeting);
-    let (end, quickest_end) = sorted(|times| times.end);
-    Summary { greeting, quickest_greeting, end, quickest_end }
+/// Milliseconds.
+struct Summary {
+    median: f64,
+    quickest: f64,
+    /// Beside the first variant: the median of the differences, and the ratio of the medians.
+    difference: f64,
+    ratio: f64,
+}
+
+impl Summary {
+    fn of(rounds: &[Vec<Times>], variant: usize, part: fn(&Times) -> Duration) -> Self {
+        let milliseconds = |times: &Times| part(times).as_secs_f64() * 1000.0;
+        let of_variant = |index: usize| sorted(rounds.iter().filter_map(|times| times.get(index)).map(milliseconds));
+        let pairs = rounds.iter().filter_map(|times| Some((times.get(variant)?, times.first()?)));
+        let differences = sorted(pairs.map(|(own, first)| milliseconds(own) - milliseconds(first)));
+        let own = of_variant(variant);
+        Self {
+            median: middle(&own),
+            quickest: own.first().copied().unwrap_or(f64::NAN),
+            difference: middle(&differences),
+            ratio: middle(&own) / middle(&of_variant(0)),
+        }
+    }
+}
+
+impl std::fmt::Display for Summary {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { median, quickest, difference, ratio } = self;
+        write!(formatter, "{median:6.1} ({quickest:5.1}) {difference:+5.1} x{ratio:.2}")
+    }
+}
+
+fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values
+}
+
+fn middle(sorted: &[f64]) -> f64 {
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 fn start(variant: &str, broker: &Path, folder: &Folder, words: &[&str]) -> Result<Times> {
