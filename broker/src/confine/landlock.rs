@@ -1,7 +1,7 @@
 //! Landlock domains with hard requirements: every right that the kernel knows is handled, each rule is spelled bit by
 //! bit, and what cannot be enforced is an error.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
 use landlock::{
@@ -144,6 +144,3 @@ pub enum Error {
     #[error("the kernel enforced only a part of the Landlock rules; use a newer one, or report this")]
     NotEnforced,
 }
-
-/// A descriptor with the rights that the broker has on it.
-pub type OwnedGrant = (OwnedFd, Rights);

@@ -1,7 +1,7 @@
 //! What the emulator may open: the grant table, and the decision on each request. It is made from names that stand in
 //! the table and inodes that were pinned at start; no path is looked up here.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -154,12 +154,6 @@ impl Grants {
     /// Every grant.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Grant>> {
         self.grants.iter()
-    }
-
-    /// All names that stand in the table.
-    #[must_use]
-    pub fn names(&self) -> HashSet<Vec<u8>> {
-        self.by_name.keys().cloned().collect()
     }
 
     /// Decides on an open.
