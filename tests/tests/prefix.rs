@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use tests::{During, Result, Workdir, broker_binary, need};
 
 /// A library of the emulator's that it loads at every start.
-const LIBRARY: &str = "libaio.so.1";
+const LIBRARY: &str = "libglib-2.0.so.0";
 
 /// Where Debian keeps it.
 fn library_of_the_host() -> Option<PathBuf> {
@@ -57,7 +57,7 @@ fn an_emulator_in_another_prefix_runs_with_its_own_files() -> Result<()> {
     output.read_line(&mut greeting).during("read the greeting")?;
     assert!(greeting.starts_with("{\"QMP\""), "{greeting}");
     let maps = fs::read_to_string(format!("/proc/{}/maps", child.id())).during("read the emulator's maps")?;
-    for file in ["opt/bin/qemu-system-x86_64", "opt/libraries/libaio.so.1"] {
+    for file in ["opt/bin/qemu-system-x86_64", "opt/libraries/libglib-2.0.so.0"] {
         assert!(maps.contains(file), "{file} is not in use: {maps}");
     }
     input.write_all(b"{\"execute\":\"qmp_capabilities\"}{\"execute\":\"quit\"}").during("quit")?;
