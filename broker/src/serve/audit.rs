@@ -157,6 +157,11 @@ impl Audit {
     }
 
     fn record(&mut self, event: &Event<'_>) {
+        let shown = self.verbose || event.outcome == Outcome::Refused;
+        // What nobody would read uses up no line, or grants could hide a refusal.
+        if self.file.is_none() && !shown {
+            return;
+        }
         if !self.may_write() {
             self.dropped += 1;
             return;
@@ -164,7 +169,7 @@ impl Audit {
         self.report_dropped();
         let event = &Event { name: shortened(event.name, NAME_SHOWN), ..*event };
         self.write_file(&Line { time: now(), guest: &self.guest, pid: self.pid, event });
-        if self.verbose || event.outcome == Outcome::Refused {
+        if shown {
             self.write_terminal(&sentence(event));
         }
     }
@@ -264,6 +269,18 @@ mod tests {
         let written = lines.iter().filter(|line| line["outcome"] == "refused").count() as u64;
         assert_eq!(dropped + written, 10_000);
         assert!(written <= 101, "{written} lines");
+    }
+
+    #[test]
+    fn grants_that_are_not_written_down_hide_no_refusal() {
+        let terminal = tempfile();
+        let descriptor = OwnedFd::from(terminal.try_clone().unwrap());
+        let mut audit = Audit::new("g".into(), 1, None, Some(descriptor), false);
+        for _ in 0..10_000 {
+            audit.granted("open", "/x", None);
+        }
+        audit.refused("open", "/y", None, &refusal());
+        assert_eq!(read(terminal), "broker: refused: open /y: no; to allow it: ask\n");
     }
 
     #[test]
