@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
-use rustix::process::{Pid, Signal, getsid, kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::error::{During, Error, Result};
 use crate::workdir::names_in;
@@ -127,13 +127,18 @@ impl Process {
         kill_process(self.pid()?, signal).during(format!("signal process {}", self.0))
     }
 
-    /// The session that it is in, by the number of the session's first process.
+    /// The session that it is in, by the number of the session's first process: the sixth field of `stat`, and
+    /// the fourth after the name, which may itself hold spaces and brackets. 0 when that process is outside of
+    /// the process namespace of the tests.
     ///
     /// # Errors
     /// When it is gone.
     pub fn session(self) -> Result<i32> {
-        let session = getsid(Some(self.pid()?)).during(format!("ask for the session of process {}", self.0))?;
-        Ok(session.as_raw_pid())
+        let path = self.file("stat");
+        let text = fs::read_to_string(&path).during(format!("read {}", path.display()))?;
+        let fields = text.rsplit_once(')').map(|(_, fields)| fields);
+        let session = fields.and_then(|fields| fields.split_whitespace().nth(3)).and_then(|field| field.parse().ok());
+        session.ok_or_else(|| Error::Unexpected(format!("{} tells no session: {text:?}", path.display())))
     }
 
     /// Its number as the system calls take it.
