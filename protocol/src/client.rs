@@ -9,7 +9,7 @@ use crate::channel::{Channel, Received};
 use crate::error::{Error, Violation};
 use crate::in_flight::InFlight;
 use crate::limits::MAX_IN_FLIGHT;
-use crate::message::{Hello, Outcome, Reply, RequestBody, RequestId, Welcome};
+use crate::message::{Hello, Outcome, Reply, RequestBody, RequestId, Status, Success, Welcome};
 use crate::socket;
 use crate::value::Errno;
 
@@ -77,6 +77,8 @@ pub enum ReplyOutcome {
     Done,
     /// Refused or failed.
     Errno(Errno),
+    /// What is granted, and how much of it is used.
+    Status(Status),
 }
 
 /// Encodes like [`crate::message::Request`], without taking the body from a caller who may have to
@@ -103,7 +105,7 @@ impl ClientSession {
     /// [`Channel::try_send`]. Nothing was sent then, and the request may be tried again.
     pub fn request(&mut self, body: &RequestBody) -> Result<RequestId, Error> {
         let id = self.free_id();
-        if self.in_flight.add(id, body.wants_descriptor()).is_err() {
+        if self.in_flight.add(id, body.success()).is_err() {
             return Err(Error::TooManyInFlight);
         }
         if let Err(error) = self.channel.try_send_parts(&BorrowedRequest { id, body }, None) {
@@ -123,13 +125,14 @@ impl ClientSession {
             return Ok(None);
         };
         let Reply { id, outcome } = message;
-        let Some(wants_descriptor) = self.in_flight.wants_descriptor(id) else {
+        let Some(success) = self.in_flight.success(id) else {
             return Err(self.channel.poison(Violation::UnknownReply(id)));
         };
-        let outcome = match (outcome, descriptor) {
-            (Outcome::Descriptor, Some(granted)) if wants_descriptor => ReplyOutcome::Descriptor(granted),
-            (Outcome::Done, None) if !wants_descriptor => ReplyOutcome::Done,
-            (Outcome::Errno(errno), None) => ReplyOutcome::Errno(errno),
+        let outcome = match (outcome, descriptor, success) {
+            (Outcome::Descriptor, Some(granted), Success::Descriptor) => ReplyOutcome::Descriptor(granted),
+            (Outcome::Done, None, Success::Done) => ReplyOutcome::Done,
+            (Outcome::Status(status), None, Success::Status) => ReplyOutcome::Status(status),
+            (Outcome::Errno(errno), None, _) => ReplyOutcome::Errno(errno),
             _ => return Err(self.channel.poison(Violation::WrongReply(id))),
         };
         self.in_flight.remove(id);

@@ -8,13 +8,9 @@ use crate::error::Violation;
 use crate::limits::{MAGIC, MAX_MESSAGE, VERSION};
 use crate::message::{Hello, Outcome, Reply, Request, Welcome};
 
-mod sealed {
-    /// Closes [`super::Message`] to types from elsewhere.
-    pub trait Sealed {}
-}
-
-/// One of the four messages of the protocol. Nothing else can be sent or received.
-pub trait Message: Serialize + DeserializeOwned + sealed::Sealed {
+/// What a [`Channel`](crate::Channel) carries: the four messages of the protocol, and those that the broker's programs
+/// exchange among themselves over channels of their own.
+pub trait Message: Serialize + DeserializeOwned {
     /// Whether the packet carries a descriptor (exactly one) or none.
     fn carries_descriptor(&self) -> bool {
         false
@@ -29,24 +25,20 @@ pub trait Message: Serialize + DeserializeOwned + sealed::Sealed {
     }
 }
 
-impl sealed::Sealed for Hello {}
 impl Message for Hello {
     fn check_prefix(packet: &[u8]) -> Result<(), Violation> {
         check_greeting(packet)
     }
 }
 
-impl sealed::Sealed for Welcome {}
 impl Message for Welcome {
     fn check_prefix(packet: &[u8]) -> Result<(), Violation> {
         check_greeting(packet)
     }
 }
 
-impl sealed::Sealed for Request {}
 impl Message for Request {}
 
-impl sealed::Sealed for Reply {}
 impl Message for Reply {
     fn carries_descriptor(&self) -> bool {
         self.outcome == Outcome::Descriptor
@@ -162,8 +154,8 @@ mod tests {
 
     #[test]
     fn a_greeting_of_another_version_is_told_from_a_stranger() {
-        let longer = [b'B', b'R', b'K', b'R', 2, 9, 9, 9];
-        assert_eq!(decode::<Hello>(&longer), Err(Violation::Version { theirs: 2 }));
+        let longer = [b'B', b'R', b'K', b'R', 1, 9, 9, 9];
+        assert_eq!(decode::<Hello>(&longer), Err(Violation::Version { theirs: 1 }));
         assert_eq!(decode::<Hello>(b"GET / HTTP/1.1"), Err(Violation::NotThisProtocol));
     }
 }

@@ -66,7 +66,8 @@ pub enum Violation {
     /// A reply to a request that was not made or is answered already.
     #[error("a reply to request {0}, which is not waiting for one")]
     UnknownReply(RequestId),
-    /// A reply that the request cannot have: no descriptor for an open, or one for anything else.
+    /// A reply that the request cannot have: another kind of success than
+    /// [`RequestBody::success`](crate::RequestBody::success) names.
     #[error("the wrong kind of reply to request {0}")]
     WrongReply(RequestId),
 }
@@ -103,13 +104,13 @@ pub enum Error {
     #[error("request {0} is not waiting for an answer; answer each request once")]
     NotInFlight(RequestId),
     /// An answer that the request cannot have.
-    #[error("request {0} cannot have this kind of answer; send a descriptor for an open only")]
+    #[error("request {0} cannot have this kind of answer; send an errno, or what its kind is answered by")]
     WrongAnswer(RequestId),
     /// A descriptor with a message that carries none, or none where one is needed.
     #[error("the message and the descriptor do not belong together; send a descriptor with a grant")]
     DescriptorMismatch,
-    /// The descriptor is not a socket that keeps packets apart.
-    #[error("the descriptor is not a SOCK_SEQPACKET socket; pass the number the broker gave")]
+    /// The descriptor is not a UNIX socket that keeps packets apart.
+    #[error("the descriptor is not a SOCK_SEQPACKET socket of AF_UNIX; pass the number the broker gave")]
     NotSeqpacket,
     /// The message could not be encoded.
     #[error("cannot encode the message; keep names within their bound")]

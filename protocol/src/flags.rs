@@ -42,9 +42,8 @@ pub struct OpenBits(u32);
 impl OpenBits {
     /// No flag.
     pub const NONE: Self = Self(0);
-    /// `O_CREAT`
-    pub const CREATE: Self = Self(1 << 0);
-    /// `O_EXCL`
+    // Bit 0 is not used: that a file may be created is said by the kind of the request.
+    /// `O_EXCL`: with a create, the file must not be there; with an open, of block devices only (open(2))
     pub const EXCLUSIVE: Self = Self(1 << 1);
     /// `O_TRUNC`
     pub const TRUNCATE: Self = Self(1 << 2);
@@ -71,8 +70,8 @@ impl OpenBits {
     /// `O_CLOEXEC`
     pub const CLOEXEC: Self = Self(1 << 13);
 
-    /// Every bit that version 1 of the protocol defines.
-    const ALL: u32 = (1 << 14) - 1;
+    /// Every bit that this version of the protocol defines.
+    const ALL: u32 = (1 << 14) - (1 << 1);
 
     /// The bits as they are sent.
     #[must_use]
@@ -172,7 +171,9 @@ mod tests {
 
     #[test]
     fn undefined_protocol_bits_are_refused() {
-        let bits = 1 << 14;
-        assert_eq!(OpenBits::try_from(bits), Err(UnknownBits { bits }));
+        for bits in [1, 1 << 14, 1 << 31] {
+            assert_eq!(OpenBits::try_from(bits), Err(UnknownBits { bits }));
+            assert_eq!(OpenBits::try_from(bits | OpenBits::DIRECT.bits()), Err(UnknownBits { bits }));
+        }
     }
 }

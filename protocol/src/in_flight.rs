@@ -1,13 +1,13 @@
 //! The requests that wait for an answer.
 
 use crate::limits::MAX_IN_FLIGHT;
-use crate::message::RequestId;
+use crate::message::{RequestId, Success};
 
-/// Ids of unanswered requests, each with whether success is a descriptor. At most
+/// Ids of unanswered requests, each with what success is. At most
 /// [`MAX_IN_FLIGHT`], so that a walk over all of them is as fast as any index, and allocated once.
 #[derive(Debug)]
 pub(crate) struct InFlight {
-    waiting: Vec<(RequestId, bool)>,
+    waiting: Vec<(RequestId, Success)>,
     limit: usize,
 }
 
@@ -34,27 +34,27 @@ impl InFlight {
 
     /// Whether request `id` waits.
     pub(crate) fn contains(&self, id: RequestId) -> bool {
-        self.wants_descriptor(id).is_some()
+        self.success(id).is_some()
     }
 
-    /// Whether success of request `id` is a descriptor; `None` if it is not waiting.
-    pub(crate) fn wants_descriptor(&self, id: RequestId) -> Option<bool> {
+    /// What success of request `id` is; `None` if it is not waiting.
+    pub(crate) fn success(&self, id: RequestId) -> Option<Success> {
         let found = self.waiting.iter().find(|(waiting, _)| *waiting == id);
-        found.map(|(_, wants_descriptor)| *wants_descriptor)
+        found.map(|(_, success)| *success)
     }
 
     /// Notes that request `id` waits.
     ///
     /// # Errors
     /// [`CannotAdd`]; a reused id is named before a full table.
-    pub(crate) fn add(&mut self, id: RequestId, wants_descriptor: bool) -> Result<(), CannotAdd> {
+    pub(crate) fn add(&mut self, id: RequestId, success: Success) -> Result<(), CannotAdd> {
         if self.contains(id) {
             return Err(CannotAdd::Reused);
         }
         if self.len() >= self.limit {
             return Err(CannotAdd::Full);
         }
-        self.waiting.push((id, wants_descriptor));
+        self.waiting.push((id, success));
         Ok(())
     }
 
@@ -71,14 +71,14 @@ mod tests {
     #[test]
     fn bounds_and_reuse_are_told_apart() {
         let mut in_flight = InFlight::with_limit(2);
-        assert_eq!(in_flight.add(RequestId(7), true), Ok(()));
-        assert_eq!(in_flight.add(RequestId(7), true), Err(CannotAdd::Reused));
-        assert_eq!(in_flight.add(RequestId(8), false), Ok(()));
-        assert_eq!(in_flight.add(RequestId(9), false), Err(CannotAdd::Full));
+        assert_eq!(in_flight.add(RequestId(7), Success::Descriptor), Ok(()));
+        assert_eq!(in_flight.add(RequestId(7), Success::Descriptor), Err(CannotAdd::Reused));
+        assert_eq!(in_flight.add(RequestId(8), Success::Done), Ok(()));
+        assert_eq!(in_flight.add(RequestId(9), Success::Status), Err(CannotAdd::Full));
         in_flight.remove(RequestId(7));
-        assert_eq!(in_flight.wants_descriptor(RequestId(7)), None);
-        assert_eq!(in_flight.wants_descriptor(RequestId(8)), Some(false));
-        assert_eq!(in_flight.add(RequestId(7), false), Ok(()));
+        assert_eq!(in_flight.success(RequestId(7)), None);
+        assert_eq!(in_flight.success(RequestId(8)), Some(Success::Done));
+        assert_eq!(in_flight.add(RequestId(7), Success::Status), Ok(()));
     }
 
     #[test]

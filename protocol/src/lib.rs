@@ -11,12 +11,15 @@
 //! Where to start reading:
 //! - [`message`]: what is said;
 //! - [`server`] and [`client`]: in which order it is said (the types allow no other);
-//! - [`channel`]: how a packet is received and judged.
+//! - [`channel`]: how a packet is received and judged;
+//! - [`connection`]: all of it behind one blocking call for each request, for programs in the emulator's place.
 #![forbid(unsafe_code)]
 
+mod adopt;
 pub mod channel;
 pub mod client;
 pub mod codec;
+pub mod connection;
 pub mod error;
 pub mod flags;
 mod in_flight;
@@ -30,10 +33,11 @@ pub mod value;
 pub use channel::{Channel, Received};
 pub use client::{ClientHandshake, ClientSession, ReplyOutcome};
 pub use codec::Message;
+pub use connection::{Connection, ConnectionError, SOCKET_VARIABLE};
 pub use error::{Error, Violation};
 pub use flags::{AccessMode, OpenBits, OpenFlags, UnknownFlags};
 pub use limits::{MAX_IN_FLIGHT, MAX_MESSAGE, MAX_NAME, VERSION};
-pub use message::{Hello, Outcome, RefusedCall, Reply, Request, RequestBody, RequestId, Welcome};
+pub use message::{Hello, Outcome, RefusedCall, Reply, Request, RequestBody, RequestId, Status, Success, Welcome};
 pub use name::{Name, NameError};
 pub use server::{Answer, ServerHandshake, ServerSession};
 pub use socket::{SocketMode, socketpair};

@@ -5,7 +5,7 @@
 pub const MAGIC: [u8; 4] = *b"BRKR";
 
 /// Version of the messages this crate speaks. Both sides must speak the same one.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// Greatest length of a packet, in bytes. A request with two names of [`MAX_NAME`] bytes and the
 /// small fields around them fits, so every later request will as well.

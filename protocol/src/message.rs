@@ -67,33 +67,82 @@ pub struct Request {
 /// What a client can ask.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RequestBody {
-    /// Open a file. Answered by a descriptor or an errno.
+    /// Open a file that is there. Answered by a descriptor or an errno.
     Open {
         /// The file, as the emulator named it.
         name: Name,
         /// How it is to be opened.
         flags: OpenFlags,
-        /// Permission bits if the open creates the file; otherwise without meaning.
-        mode: FileMode,
     },
-    /// Remove a file's name. Answered by done or an errno.
+    /// Remove the name of a file that was created for the emulator. Answered by done or an errno.
     Unlink {
         /// The file, as the emulator named it.
         name: Name,
     },
     /// Report that a system call was refused, so that the operator learns of it. Answered by done.
     Refused(RefusedCall),
+    /// Open a file, and create it if it is not there. Answered by a descriptor or an errno.
+    Create {
+        /// The file, as the emulator named it.
+        name: Name,
+        /// How it is to be opened; with [`OpenBits::EXCLUSIVE`](crate::OpenBits::EXCLUSIVE), only if it is not there.
+        flags: OpenFlags,
+        /// Permission bits of a file that is created.
+        mode: FileMode,
+    },
+    /// Ask whether a backing file may be written from now on, to commit into it. Answered by done or an errno.
+    CommitBegin {
+        /// The backing file, as the emulator named it.
+        name: Name,
+    },
+    /// Say that the commit into a backing file has ended: a permission that was given for one time is used up, and so
+    /// it is when the file is opened for reading after it was opened for writing. Answered by done or an errno.
+    CommitEnd {
+        /// The backing file, as the emulator named it.
+        name: Name,
+    },
+    /// Open a medium that is to be inserted. Answered by a descriptor that cannot be written, or an errno.
+    ChangeMedium {
+        /// The medium, as the emulator named it.
+        name: Name,
+        /// How it is to be opened.
+        flags: OpenFlags,
+    },
+    /// Ask how much of what is granted is used. Answered by a status or an errno.
+    Status,
+    /// Ask whether a name is that of a file which this emulator may open, or of a folder on the way to one, so that it
+    /// can be resolved where the emulator does not see it. Answered by done or an errno.
+    Resolve {
+        /// The file or folder, as the emulator named it.
+        name: Name,
+    },
 }
 
 impl RequestBody {
-    /// Whether success is a descriptor (otherwise it is [`Outcome::Done`]).
+    /// What the answer to this request is, if it is no errno.
     #[must_use]
-    pub const fn wants_descriptor(&self) -> bool {
+    pub const fn success(&self) -> Success {
         match self {
-            Self::Open { .. } => true,
-            Self::Unlink { .. } | Self::Refused(_) => false,
+            Self::Open { .. } | Self::Create { .. } | Self::ChangeMedium { .. } => Success::Descriptor,
+            Self::Unlink { .. }
+            | Self::Refused(_)
+            | Self::CommitBegin { .. }
+            | Self::CommitEnd { .. }
+            | Self::Resolve { .. } => Success::Done,
+            Self::Status => Success::Status,
         }
     }
+}
+
+/// The kinds of answer that are no errno; each kind of request has one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Success {
+    /// [`Outcome::Descriptor`]
+    Descriptor,
+    /// [`Outcome::Done`]
+    Done,
+    /// [`Outcome::Status`]
+    Status,
 }
 
 /// A system call that the emulator tried and its profile does not allow.
@@ -123,4 +172,23 @@ pub enum Outcome {
     Done,
     /// Refused or failed.
     Errno(Errno),
+    /// What is granted, and how much of it is used.
+    Status(Status),
+}
+
+/// What is granted to one emulator, and how much of it is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Files that it may open now.
+    pub grants: u32,
+    /// Backing files that it may write now.
+    pub commits: u32,
+    /// Files that were created for it and still exist.
+    pub files_created: u32,
+    /// Files that may exist so at a time.
+    pub files_allowed: u32,
+    /// What those files took up on disk when it was last looked at, in bytes.
+    pub bytes_created: u64,
+    /// What they may take up until another one is created, in bytes.
+    pub bytes_allowed: u64,
 }

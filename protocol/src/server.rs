@@ -7,7 +7,7 @@ use crate::channel::Channel;
 use crate::error::{Error, Violation};
 use crate::in_flight::{CannotAdd, InFlight};
 use crate::limits::MAX_IN_FLIGHT;
-use crate::message::{Hello, Outcome, Reply, Request, RequestBody, RequestId, Welcome};
+use crate::message::{Hello, Outcome, Reply, Request, RequestBody, RequestId, Status, Success, Welcome};
 use crate::socket;
 use crate::value::Errno;
 
@@ -69,6 +69,8 @@ pub enum Answer<'descriptor> {
     Done,
     /// Refused or failed.
     Errno(Errno),
+    /// What is granted, and how much of it is used.
+    Status(Status),
 }
 
 /// A client that has been welcomed.
@@ -88,7 +90,7 @@ impl ServerSession {
             return Ok(None);
         };
         let Request { id, body } = received.message;
-        match self.in_flight.add(id, body.wants_descriptor()) {
+        match self.in_flight.add(id, body.success()) {
             Ok(()) => Ok(Some((id, body))),
             Err(CannotAdd::Reused) => Err(self.channel.poison(Violation::ReusedId(id))),
             Err(CannotAdd::Full) => Err(self.channel.poison(Violation::TooManyInFlight)),
@@ -103,13 +105,13 @@ impl ServerSession {
     /// as [`Channel::try_send`], but with [`Violation::RepliesUnread`] instead of [`Error::Full`]:
     /// a client that keeps to the limit leaves at most 64 replies unread, and those fit.
     pub fn reply(&mut self, id: RequestId, answer: Answer<'_>) -> Result<(), Error> {
-        let wants_descriptor = self.in_flight.wants_descriptor(id);
-        let wants_descriptor = wants_descriptor.ok_or(Error::NotInFlight(id))?;
-        let (outcome, descriptor) = match answer {
-            Answer::Descriptor(descriptor) if wants_descriptor => (Outcome::Descriptor, Some(descriptor)),
-            Answer::Done if !wants_descriptor => (Outcome::Done, None),
-            Answer::Errno(errno) => (Outcome::Errno(errno), None),
-            Answer::Descriptor(_) | Answer::Done => return Err(Error::WrongAnswer(id)),
+        let success = self.in_flight.success(id).ok_or(Error::NotInFlight(id))?;
+        let (outcome, descriptor) = match (answer, success) {
+            (Answer::Descriptor(descriptor), Success::Descriptor) => (Outcome::Descriptor, Some(descriptor)),
+            (Answer::Done, Success::Done) => (Outcome::Done, None),
+            (Answer::Status(status), Success::Status) => (Outcome::Status(status), None),
+            (Answer::Errno(errno), _) => (Outcome::Errno(errno), None),
+            (Answer::Descriptor(_) | Answer::Done | Answer::Status(_), _) => return Err(Error::WrongAnswer(id)),
         };
         match self.channel.try_send(&Reply { id, outcome }, descriptor) {
             Err(Error::Full) => Err(self.channel.poison(Violation::RepliesUnread)),

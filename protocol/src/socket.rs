@@ -48,13 +48,15 @@ pub fn socketpair(mode: SocketMode) -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((one, other))
 }
 
-/// Makes sure that `socket` keeps packets apart; on a stream the limits would mean nothing.
+/// Makes sure that `socket` is a UNIX socket that keeps packets apart: on a stream the limits would mean nothing, and
+/// no other family carries descriptors.
 ///
 /// # Errors
 /// [`Error::NotSeqpacket`]; [`Error::Inspect`] where getsockopt(2) fails, with `ENOTSOCK` above all.
 pub(crate) fn require_seqpacket(socket: BorrowedFd<'_>) -> Result<(), Error> {
-    match sockopt::socket_type(socket) {
-        Ok(SocketType::SEQPACKET) => Ok(()),
+    let kind = sockopt::socket_type(socket).and_then(|kind| Ok((kind, sockopt::socket_domain(socket)?)));
+    match kind {
+        Ok((SocketType::SEQPACKET, AddressFamily::UNIX)) => Ok(()),
         Ok(_) | Err(Errno::NOTSOCK) => Err(Error::NotSeqpacket),
         Err(errno) => Err(Error::Inspect(errno.into())),
     }

@@ -25,7 +25,7 @@ pub enum ValueError {
     },
 }
 
-/// Permission bits for a file that an open may create, 0 to 0o7777.
+/// Permission bits for a file that a request may create, 0 to 0o7777.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "u32", into = "u32")]
 pub struct FileMode(u32);

@@ -12,8 +12,13 @@ mod common;
 
 use std::os::fd::AsFd;
 
-use common::{SCM_MAX_FD, open, open_descriptors, pair, raw_client, send_raw, sessions, unlink};
-use protocol::{Answer, ClientHandshake, Error, ReplyOutcome, ServerHandshake, SocketMode, Violation};
+use common::{
+    SCM_MAX_FD, bytes_of, open, open_descriptors, pair, raw_client, raw_server, send_raw, sessions, status, unlink,
+};
+use protocol::{
+    Answer, ClientHandshake, Error, Outcome, Reply, ReplyOutcome, Request, RequestBody, RequestId, ServerHandshake,
+    SocketMode, Violation,
+};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Descriptors beyond those open at start: enough for one session, its room for received
@@ -54,6 +59,15 @@ fn flood_handshakes(bytes: &[u8], count: usize) {
     assert!(matches!(client.try_finish(), Err(Error::Violation(_))));
 }
 
+/// Bogus replies to a client that waits for one.
+fn flood_client(bytes: &[u8], count: usize) {
+    let (server, mut client) = raw_server();
+    client.request(&RequestBody::Status).unwrap();
+    send_raw(&server, bytes, server.as_fd(), count);
+    assert!(matches!(client.try_recv(), Err(Error::Violation(_))));
+    assert!(matches!(client.try_recv(), Err(Error::Poisoned)));
+}
+
 /// A grant that arrives while the client's table is full is a loss that shows.
 fn grant_into_a_full_table() {
     let (mut client, mut server) = sessions(SocketMode::NonBlocking);
@@ -75,13 +89,16 @@ fn a_flood_of_bogus_descriptors_leaves_nothing_behind() {
     let current = u64::try_from(before).unwrap() + SPARE;
     let limit = Rlimit { current: Some(current), ..getrlimit(Resource::Nofile) };
     setrlimit(Resource::Nofile, limit).unwrap();
-    let request = common::bytes_of(&protocol::Request { id: protocol::RequestId(1), body: unlink("/a") });
-    let packets: [&[u8]; 4] = [&request, b"\xff\xff\xff\xff\xff\xff", &[0; 100_000], b""];
+    let request = bytes_of(&Request { id: RequestId(1), body: unlink("/a") });
+    let status = Reply { id: RequestId(1), outcome: Outcome::Status(status()) };
+    let status = bytes_of(&status);
+    let packets: [&[u8]; 5] = [&status, &request, b"\xff\xff\xff\xff\xff\xff", &[0; 100_000], b""];
     for round in 0..ROUNDS {
         for bytes in packets {
             for count in [1, 2, 5, SCM_MAX_FD] {
                 flood_session(bytes, count);
                 flood_handshakes(bytes, count);
+                flood_client(bytes, count);
             }
         }
         assert_eq!(open_descriptors(), before, "round {round}");

@@ -8,14 +8,12 @@
 )]
 
 mod common;
-#[path = "common/samples.rs"]
-mod samples;
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::path::Path;
 
-use common::bytes_of;
+use common::{bytes_of, samples};
 use protocol::codec::decode;
 use protocol::{Message, Outcome, RequestBody};
 
@@ -62,16 +60,35 @@ fn every_kind_of_message_has_a_sample() {
         RequestBody::Open { .. } => 0,
         RequestBody::Unlink { .. } => 1,
         RequestBody::Refused(_) => 2,
+        RequestBody::Create { .. } => 3,
+        RequestBody::CommitBegin { .. } => 4,
+        RequestBody::CommitEnd { .. } => 5,
+        RequestBody::ChangeMedium { .. } => 6,
+        RequestBody::Status => 7,
+        RequestBody::Resolve { .. } => 8,
     };
     let requests: BTreeSet<_> = samples::requests().iter().map(|(_, r)| kind(&r.body)).collect();
-    assert!(requests.into_iter().eq(0..3));
+    assert!(requests.into_iter().eq(0..9));
     let kind = |outcome: &Outcome| match outcome {
         Outcome::Descriptor => 0,
         Outcome::Done => 1,
         Outcome::Errno(_) => 2,
+        Outcome::Status(_) => 3,
     };
     let replies: BTreeSet<_> = samples::replies().iter().map(|(_, r)| kind(&r.outcome)).collect();
-    assert!(replies.into_iter().eq(0..3));
+    assert!(replies.into_iter().eq(0..4));
+}
+
+/// A golden file that no sample has any more would go on to vouch for bytes that nobody sends.
+#[test]
+fn every_golden_file_belongs_to_a_sample() {
+    let mut samples = BTreeSet::from(["hello", "welcome"]);
+    samples.extend(samples::requests().iter().map(|(name, _)| *name));
+    samples.extend(samples::replies().iter().map(|(name, _)| *name));
+    let files = std::fs::read_dir(manifest_dir().join("tests/golden")).unwrap();
+    let files: Vec<_> = files.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let names: BTreeSet<_> = files.iter().map(|file| file.strip_suffix(".hex").unwrap()).collect();
+    assert_eq!(names, samples);
 }
 
 #[test]

@@ -11,10 +11,12 @@ mod common;
 
 use std::os::fd::AsFd;
 
-use common::{bytes_of, open, pair, raw_client, raw_server, send_bytes, send_raw, unlink, violation};
+use common::{
+    SCM_MAX_FD, bytes_of, pair, raw_client, raw_server, samples, send_bytes, send_raw, status, unlink, violation,
+};
 use protocol::{
-    Answer, ClientHandshake, Error, MAX_IN_FLIGHT, Outcome, Reply, Request, RequestId, ServerHandshake, Violation,
-    Welcome,
+    Answer, ClientHandshake, Errno, Error, MAX_IN_FLIGHT, Outcome, Reply, Request, RequestId, ServerHandshake, Success,
+    Violation, Welcome,
 };
 
 fn request(id: u32) -> Vec<u8> {
@@ -28,18 +30,18 @@ fn greetings_that_are_none() {
         send_raw(&client, bytes, client.as_fd(), descriptors);
         violation(ServerHandshake::new(server).unwrap().try_accept())
     };
-    assert_eq!(refused(b"BRKR\x02", 0), Violation::Version { theirs: 2 });
-    assert_eq!(refused(b"BRKR\x02 and more", 0), Violation::Version { theirs: 2 });
-    assert_eq!(refused(b"BRKR\x01\x00", 0), Violation::TrailingBytes { count: 1 });
+    assert_eq!(refused(b"BRKR\x01", 0), Violation::Version { theirs: 1 });
+    assert_eq!(refused(b"BRKR\x03 and more", 0), Violation::Version { theirs: 3 });
+    assert_eq!(refused(b"BRKR\x02\x00", 0), Violation::TrailingBytes { count: 1 });
     assert_eq!(refused(&request(1), 0), Violation::NotThisProtocol);
     let found = 1;
-    assert_eq!(refused(b"BRKR\x01", found), Violation::Descriptors { expected: 0, found });
+    assert_eq!(refused(b"BRKR\x02", found), Violation::Descriptors { expected: 0, found });
 }
 
 #[test]
 fn a_second_hello_is_no_request() {
     let (client, mut server) = raw_client();
-    send_bytes(&client, b"BRKR\x01");
+    send_bytes(&client, b"BRKR\x02");
     assert_eq!(violation(server.try_recv()), Violation::BadValue);
 }
 
@@ -113,11 +115,41 @@ fn replies_that_cannot_be() {
 }
 
 #[test]
-fn an_open_that_is_merely_done() {
-    let (server, mut client) = raw_server();
-    let id = client.request(&open(b"/disk")).unwrap();
-    send_bytes(&server, &bytes_of(&Reply { id, outcome: Outcome::Done }));
-    assert_eq!(violation(client.try_recv()), Violation::WrongReply(id));
+fn descriptors_come_with_grants_only() {
+    let reply = |outcome| Reply { id: RequestId(1), outcome };
+    for outcome in [Outcome::Done, Outcome::Errno(Errno::IO), Outcome::Status(status())] {
+        for found in [1, 2, 4] {
+            let seen = client_sees(&reply(outcome), found);
+            assert_eq!(seen, Violation::Descriptors { expected: 0, found }, "{outcome:?}");
+        }
+        assert_eq!(client_sees(&reply(outcome), SCM_MAX_FD), Violation::DescriptorsLost, "{outcome:?}");
+    }
+}
+
+/// For each kind of request, each success that is not its own, and its own.
+#[test]
+fn the_wrong_kind_of_success() {
+    let (file, _) = pair();
+    let successes = [
+        (Success::Descriptor, Outcome::Descriptor),
+        (Success::Done, Outcome::Done),
+        (Success::Status, Outcome::Status(status())),
+    ];
+    for (name, Request { body, .. }) in samples::requests() {
+        for (success, outcome) in successes {
+            let (server, mut client) = raw_server();
+            let id = client.request(&body).unwrap();
+            let count = usize::from(outcome == Outcome::Descriptor);
+            send_raw(&server, &bytes_of(&Reply { id, outcome }), file.as_fd(), count);
+            if success == body.success() {
+                assert_eq!(client.try_recv().unwrap().map(|(id, _)| id), Some(id), "{name}");
+                assert_eq!(client.in_flight(), 0);
+            } else {
+                assert_eq!(violation(client.try_recv()), Violation::WrongReply(id), "{name}: {outcome:?}");
+                assert!(matches!(client.request(&body), Err(Error::Poisoned)));
+            }
+        }
+    }
 }
 
 #[test]

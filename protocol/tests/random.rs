@@ -8,13 +8,11 @@
 )]
 
 mod common;
-#[path = "common/samples.rs"]
-mod samples;
 
 use std::fmt::Debug;
 use std::os::fd::AsFd;
 
-use common::{bytes_of, raw_client, send_raw};
+use common::{bytes_of, raw_client, samples, send_raw};
 use protocol::codec::decode;
 use protocol::{Error, Hello, MAX_MESSAGE, Message, Reply, Request, Welcome};
 

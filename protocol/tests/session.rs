@@ -12,10 +12,10 @@ mod common;
 use std::io::{Read, Seek, Write};
 use std::os::fd::AsFd;
 
-use common::{bytes_of, open, pair, sessions, unlink, violation};
+use common::{bytes_of, open, pair, samples, sessions, status, unlink, violation};
 use protocol::{
-    Answer, Channel, ClientHandshake, Errno, Error, Hello, Outcome, Reply, ReplyOutcome, RequestId, ServerHandshake,
-    SocketMode, Step, Violation, Welcome,
+    Answer, Channel, ClientHandshake, Errno, Error, Hello, Outcome, Reply, ReplyOutcome, Request, RequestId,
+    ServerHandshake, SocketMode, Step, Success, Violation, Welcome,
 };
 
 #[test]
@@ -83,22 +83,52 @@ fn replies_may_come_in_any_order() {
     }
 }
 
+/// For each kind of request: the successes that are not its own are refused and change nothing, its own arrives once.
 #[test]
 fn an_answer_must_fit_its_request() {
-    let (mut client, mut server) = sessions(SocketMode::NonBlocking);
-    let opening = client.request(&open(b"/disk")).unwrap();
-    let removing = client.request(&unlink("/a")).unwrap();
-    server.recv().unwrap();
-    server.recv().unwrap();
     let (own, _) = pair();
-    let grant = Answer::Descriptor(own.as_fd());
-    assert!(matches!(server.reply(removing, grant), Err(Error::WrongAnswer(_))));
-    assert!(matches!(server.reply(opening, Answer::Done), Err(Error::WrongAnswer(_))));
-    server.reply(removing, Answer::Done).unwrap();
-    assert!(matches!(server.reply(removing, Answer::Done), Err(Error::NotInFlight(_))));
-    server.reply(opening, Answer::Errno(Errno::ACCES)).unwrap();
-    assert_eq!(client.recv().unwrap().0, removing);
-    assert_eq!(client.recv().unwrap().0, opening);
+    let answer = |success| match success {
+        Success::Descriptor => Answer::Descriptor(own.as_fd()),
+        Success::Done => Answer::Done,
+        Success::Status => Answer::Status(status()),
+    };
+    for (name, Request { body, .. }) in samples::requests() {
+        let (mut client, mut server) = sessions(SocketMode::NonBlocking);
+        let id = client.request(&body).unwrap();
+        assert_eq!(server.recv().unwrap(), (id, body.clone()), "{name}");
+        for other in [Success::Descriptor, Success::Done, Success::Status] {
+            if other != body.success() {
+                assert!(matches!(server.reply(id, answer(other)), Err(Error::WrongAnswer(_))), "{name}: {other:?}");
+            }
+        }
+        assert_eq!(server.in_flight(), 1);
+        server.reply(id, answer(body.success())).unwrap();
+        assert!(matches!(server.reply(id, answer(body.success())), Err(Error::NotInFlight(_))), "{name}");
+        let (answered, outcome) = client.recv().unwrap();
+        let arrived = match outcome {
+            ReplyOutcome::Descriptor(_) => Success::Descriptor,
+            ReplyOutcome::Done => Success::Done,
+            ReplyOutcome::Status(arrived) => {
+                assert_eq!(arrived, status());
+                Success::Status
+            }
+            ReplyOutcome::Errno(errno) => panic!("{name}: {errno:?}"),
+        };
+        assert_eq!((answered, arrived), (id, body.success()), "{name}");
+    }
+}
+
+#[test]
+fn every_kind_of_request_can_be_refused() {
+    for (name, Request { body, .. }) in samples::requests() {
+        let (mut client, mut server) = sessions(SocketMode::NonBlocking);
+        let id = client.request(&body).unwrap();
+        server.recv().unwrap();
+        server.reply(id, Answer::Errno(Errno::ACCES)).unwrap();
+        let (answered, outcome) = client.recv().unwrap();
+        assert_eq!(answered, id, "{name}");
+        assert!(matches!(outcome, ReplyOutcome::Errno(Errno::ACCES)), "{name}: {outcome:?}");
+    }
 }
 
 #[test]
@@ -117,9 +147,9 @@ fn a_descriptor_leaves_only_with_a_grant() {
 fn a_client_of_another_version_sees_the_end() {
     let (client, server) = pair();
     let mut raw = Channel::new(client).unwrap();
-    raw.try_send(&Hello { version: 2, ..Hello::default() }, None).unwrap();
+    raw.try_send(&Hello { version: 1, ..Hello::default() }, None).unwrap();
     let accepted = ServerHandshake::new(server).unwrap().accept();
-    assert_eq!(violation(accepted), Violation::Version { theirs: 2 });
+    assert_eq!(violation(accepted), Violation::Version { theirs: 1 });
     assert!(matches!(raw.recv::<Welcome>(), Err(Error::Closed)));
 }
 

@@ -11,7 +11,7 @@ mod common;
 
 use std::os::fd::AsFd;
 
-use common::{SCM_MAX_FD, bytes_of, raw_client, send_bytes, send_raw, unlink, violation};
+use common::{SCM_MAX_FD, bytes_of, raw_client, samples, send_bytes, send_raw, unlink, violation};
 use protocol::{Error, MAX_MESSAGE, MAX_NAME, Request, RequestId, Violation};
 use rustix::net::{Shutdown, shutdown};
 
@@ -47,8 +47,10 @@ fn unlink_of_length(length: usize) -> Vec<u8> {
 #[test]
 fn descriptors_with_a_request() {
     for found in [1, 2, 3, 4] {
-        let seen = broker_sees(&request(7), found);
-        assert_eq!(seen, Violation::Descriptors { expected: 0, found });
+        for (name, request) in samples::requests() {
+            let seen = broker_sees(&bytes_of(&request), found);
+            assert_eq!(seen, Violation::Descriptors { expected: 0, found }, "{name}");
+        }
     }
     for lost in [16, SCM_MAX_FD] {
         assert_eq!(broker_sees(&request(7), lost), Violation::DescriptorsLost);
@@ -67,9 +69,11 @@ fn packets_that_are_too_long() {
 
 #[test]
 fn packets_that_are_too_short() {
-    let whole = request(1);
-    for end in 1..whole.len() {
-        assert!(matches!(broker_sees(&whole[..end], 0), Violation::Malformed(_)), "{end} bytes");
+    for (name, whole) in samples::requests() {
+        let whole = bytes_of(&whole);
+        for end in 1..whole.len() {
+            assert!(matches!(broker_sees(&whole[..end], 0), Violation::Malformed(_)), "{name}: {end} bytes");
+        }
     }
 }
 
@@ -78,6 +82,10 @@ fn packets_that_go_on() {
     let mut longer = request(1);
     longer.push(0);
     assert_eq!(broker_sees(&longer, 0), Violation::TrailingBytes { count: 1 });
+    // Version 1 had a mode in an open.
+    let open_with_mode = [1, 0, 1, b'a', 2, 0, 0];
+    assert_eq!(broker_sees(&open_with_mode, 0), Violation::TrailingBytes { count: 1 });
+    assert_eq!(broker_sees(&[1, 7, 0], 0), Violation::TrailingBytes { count: 1 }, "a status with a field");
 }
 
 #[test]
@@ -123,14 +131,19 @@ fn names_out_of_bounds() {
 
 #[test]
 fn values_out_of_bounds() {
-    let open = |access, bits: &[u8], mode: &[u8]| {
-        let parts: [&[u8]; 4] = [&[1, 0, 1, b'a', access], bits, mode, &[]];
-        broker_sees(&parts.concat(), 0)
-    };
-    assert_eq!(open(3, &[0], &[0]), Violation::BadValue, "access mode 3");
-    assert_eq!(open(0, &[0x80, 0x80, 1], &[0]), Violation::BadValue, "bit 14");
-    assert_eq!(open(0, &[0], &[0x80, 0x20]), Violation::BadValue, "mode 010000");
-    assert_eq!(broker_sees(&[1, 3], 0), Violation::BadValue, "request kind 3");
+    // An open, a create and a change of medium; only the create has a mode.
+    for (kind, mode) in [(0, &[][..]), (3, &[0]), (6, &[])] {
+        let asking = |access, bits: &[u8]| broker_sees(&[&[1, kind, 1, b'a', access], bits, mode].concat(), 0);
+        assert_eq!(asking(3, &[0]), Violation::BadValue, "kind {kind}: access mode 3");
+        assert_eq!(asking(0, &[1]), Violation::BadValue, "kind {kind}: bit 0");
+        assert_eq!(asking(2, &[0x91, 0x40]), Violation::BadValue, "kind {kind}: bit 0 among others");
+        assert_eq!(asking(0, &[0x80, 0x80, 1]), Violation::BadValue, "kind {kind}: bit 14");
+        assert_eq!(asking(0, &[0x80, 0x80, 0x80, 0x80, 8]), Violation::BadValue, "kind {kind}: bit 31");
+    }
+    let mode_010000 = [1, 3, 1, b'a', 0, 0, 0x80, 0x20];
+    assert_eq!(broker_sees(&mode_010000, 0), Violation::BadValue);
+    assert_eq!(broker_sees(&[1, 9], 0), Violation::BadValue, "request kind 9");
+    assert_eq!(broker_sees(&[1, 0xff, 0xff, 0xff, 0xff, 0xf], 0), Violation::BadValue, "the last request kind");
 }
 
 #[test]

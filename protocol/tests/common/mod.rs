@@ -3,14 +3,17 @@
 // Each test program uses its own part of this file.
 #![allow(dead_code)]
 
+pub mod fake_broker;
+pub mod samples;
+
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use protocol::codec::encode;
 use protocol::{
-    AccessMode, ClientHandshake, ClientSession, Error, FileMode, MAX_MESSAGE, Message, Name, OpenBits, OpenFlags,
-    RequestBody, ServerHandshake, ServerSession, SocketMode, Step, Violation, socketpair,
+    AccessMode, ClientHandshake, ClientSession, Error, MAX_MESSAGE, Message, Name, OpenBits, OpenFlags, RequestBody,
+    ServerHandshake, ServerSession, SocketMode, Status, Step, Violation, socketpair,
 };
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
@@ -54,7 +57,7 @@ pub fn unlink(name: &str) -> RequestBody {
 /// A request for a descriptor.
 pub fn open(name: &[u8]) -> RequestBody {
     let flags = OpenFlags::new(AccessMode::ReadWrite, OpenBits::CLOEXEC);
-    RequestBody::Open { name: Name::new(name).unwrap(), flags, mode: FileMode::from_raw(0) }
+    RequestBody::Open { name: Name::new(name).unwrap(), flags }
 }
 
 /// A welcomed client's bare socket, and the session that the broker has with it.
@@ -84,6 +87,18 @@ pub fn sessions(mode: SocketMode) -> (ClientSession, ServerSession) {
         panic!("the welcome was sent");
     };
     (client, server)
+}
+
+/// A status in which every field has a number of its own.
+pub fn status() -> Status {
+    Status {
+        grants: 3,
+        commits: 1,
+        files_created: 2,
+        files_allowed: 32,
+        bytes_created: 393_216,
+        bytes_allowed: 1 << 40,
+    }
 }
 
 /// The violation that `result` is.

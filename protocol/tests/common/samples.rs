@@ -1,8 +1,8 @@
-//! The messages whose bytes are kept in `golden/`, one of every kind.
+//! The messages whose bytes are kept in `golden/`, at least one of every kind.
 
 use protocol::{
     AccessMode, Errno, FileMode, Hello, Name, OpenBits, OpenFlags, Outcome, RefusedCall, Reply, Request, RequestBody,
-    RequestId, Welcome,
+    RequestId, Status, Welcome,
 };
 
 /// `AUDIT_ARCH_X86_64` (`linux/audit.h`).
@@ -10,34 +10,73 @@ const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
 
 /// Every request with the name of its file.
 pub fn requests() -> Vec<(&'static str, Request)> {
-    let name = |bytes: &[u8]| Name::new(bytes).unwrap();
-    let disk = RequestBody::Open {
-        name: name(b"/srv/vm/a.qcow2"),
-        flags: OpenFlags::new(AccessMode::ReadWrite, OpenBits::DIRECT | OpenBits::CLOEXEC),
-        mode: FileMode::from_raw(0),
-    };
-    let widest = RequestBody::Open {
-        name: name(b"\xff\xfe"),
-        flags: OpenFlags::new(AccessMode::Write, OpenBits::try_from((1 << 14) - 1).unwrap()),
-        mode: FileMode::from_raw(0o7777),
-    };
-    let unlink = RequestBody::Unlink { name: name(b"/run/a.pid") };
-    let refused = RequestBody::Refused(RefusedCall { nr: 250, arch: AUDIT_ARCH_X86_64 });
-    vec![
-        ("request-open", Request { id: RequestId(1), body: disk }),
-        ("request-open-widest", Request { id: RequestId(u32::MAX), body: widest }),
-        ("request-unlink", Request { id: RequestId(300), body: unlink }),
-        ("request-refused", Request { id: RequestId(2), body: refused }),
-    ]
+    let request = |id, body| Request { id: RequestId(id), body };
+    let mut requests = widest_requests();
+    requests.extend([
+        ("request-open", request(1, open())),
+        ("request-unlink", request(300, RequestBody::Unlink { name: name("/run/a.pid") })),
+        ("request-refused", request(2, RequestBody::Refused(RefusedCall { nr: 250, arch: AUDIT_ARCH_X86_64 }))),
+        ("request-create", request(3, create())),
+        ("request-commit-begin", request(4, RequestBody::CommitBegin { name: name("/srv/vm/base.qcow2") })),
+        ("request-commit-end", request(5, RequestBody::CommitEnd { name: name("/srv/vm/base.qcow2") })),
+        ("request-change-medium", request(6, change_medium())),
+        ("request-status", request(7, RequestBody::Status)),
+        ("request-resolve", request(8, RequestBody::Resolve { name: name("/srv/vm") })),
+    ]);
+    requests
+}
+
+/// Of the requests with numbers, one each with the greatest.
+fn widest_requests() -> Vec<(&'static str, Request)> {
+    let name = || Name::new(*b"\xff\xfe").unwrap();
+    let flags = OpenFlags::new(AccessMode::Write, OpenBits::try_from((1 << 14) - 2).unwrap());
+    let mode = FileMode::from_raw(0o7777);
+    let bodies = [
+        ("request-open-widest", RequestBody::Open { name: name(), flags }),
+        ("request-refused-widest", RequestBody::Refused(RefusedCall { nr: u32::MAX, arch: u32::MAX })),
+        ("request-create-widest", RequestBody::Create { name: name(), flags, mode }),
+        ("request-change-medium-widest", RequestBody::ChangeMedium { name: name(), flags }),
+    ];
+    bodies.map(|(file, body)| (file, Request { id: RequestId(u32::MAX), body })).into()
+}
+
+fn name(text: &str) -> Name {
+    Name::new(text.as_bytes()).unwrap()
+}
+
+fn open() -> RequestBody {
+    let flags = OpenFlags::new(AccessMode::ReadWrite, OpenBits::DIRECT | OpenBits::CLOEXEC);
+    RequestBody::Open { name: name("/srv/vm/a.qcow2"), flags }
+}
+
+fn create() -> RequestBody {
+    let flags = OpenFlags::new(AccessMode::ReadWrite, OpenBits::EXCLUSIVE | OpenBits::CLOEXEC);
+    RequestBody::Create { name: name("/srv/vm/new.qcow2"), flags, mode: FileMode::from_raw(0o644) }
+}
+
+fn change_medium() -> RequestBody {
+    let flags = OpenFlags::new(AccessMode::Read, OpenBits::NONBLOCK | OpenBits::CLOEXEC);
+    RequestBody::ChangeMedium { name: name("/srv/iso/b.iso"), flags }
 }
 
 /// Every reply with the name of its file.
 pub fn replies() -> Vec<(&'static str, Reply)> {
-    let errno = Outcome::Errno(Errno::try_from(13).unwrap());
+    let errno = |number| Outcome::Errno(Errno::try_from(number).unwrap());
+    let widest = Status {
+        grants: u32::MAX,
+        commits: u32::MAX,
+        files_created: u32::MAX,
+        files_allowed: u32::MAX,
+        bytes_created: u64::MAX,
+        bytes_allowed: u64::MAX,
+    };
     vec![
         ("reply-descriptor", Reply { id: RequestId(1), outcome: Outcome::Descriptor }),
         ("reply-done", Reply { id: RequestId(300), outcome: Outcome::Done }),
-        ("reply-errno", Reply { id: RequestId(2), outcome: errno }),
+        ("reply-errno", Reply { id: RequestId(2), outcome: errno(13) }),
+        ("reply-errno-widest", Reply { id: RequestId(u32::MAX), outcome: errno(4095) }),
+        ("reply-status", Reply { id: RequestId(7), outcome: Outcome::Status(super::status()) }),
+        ("reply-status-widest", Reply { id: RequestId(u32::MAX), outcome: Outcome::Status(widest) }),
     ]
 }
 
