@@ -1,8 +1,9 @@
 //! The life of the broker process: help the sandbox into being, settle, serve, clean up.
 
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 
@@ -11,10 +12,16 @@ use crate::confine::identity::MapError;
 use crate::confine::settle;
 use crate::confine::setup_link::{self, BrokerEnd};
 use crate::serve::audit::Audit;
-use crate::serve::grants::{Grant, Grants};
+use crate::serve::control::Control;
+use crate::serve::folders::{Folders, Purpose};
+use crate::serve::ledger::Ledger;
+use crate::serve::links::Links;
+use crate::serve::policy::Policy;
+use crate::serve::session::Session;
+use crate::serve::table::{File, Table};
 use crate::serve::workers::Workers;
-use crate::serve::{self, Broker};
-use crate::start::Start;
+use crate::serve::{self, Broker, Client, Life};
+use crate::start::{Parts, Start};
 use crate::sys::process;
 
 /// What the broker is given when it is forked off.
@@ -31,11 +38,15 @@ pub struct Duties {
     /// A pidfd of that process.
     pub started: OwnedFd,
     /// `--audit`.
-    pub audit: Option<File>,
+    pub audit: Option<std::fs::File>,
     /// `--name`.
     pub name: Option<String>,
     /// `-v`.
     pub verbose: bool,
+    /// `--open-timeout`.
+    pub open_timeout: Duration,
+    /// The broker's end of the emulator's own connection.
+    pub own: Option<OwnedFd>,
 }
 
 /// Lives from the fork to the guest's end; the result is the exit status, which nobody waits for.
@@ -77,6 +88,7 @@ fn leave_the_caller(duties: &Duties) -> io::Result<()> {
     let mut kept: Vec<RawFd> = vec![2];
     kept.extend([&duties.keeper, &duties.started].map(AsRawFd::as_raw_fd));
     kept.push(duties.setup.as_fd().as_raw_fd());
+    kept.extend(duties.own.as_ref().map(AsRawFd::as_raw_fd));
     kept.extend(duties.audit.as_ref().map(AsRawFd::as_raw_fd));
     kept.extend(duties.start.descriptors().map(|descriptor| descriptor.as_raw_fd()));
     process::close_all_but(&kept)?;
@@ -93,7 +105,8 @@ fn leave_the_caller(duties: &Duties) -> io::Result<()> {
 }
 
 fn serve_to_the_end(duties: Duties) -> i32 {
-    let Duties { start, pid, mut setup, keeper, started, audit, name, verbose } = duties;
+    let Duties { start, pid, mut setup, keeper, started, audit, name, verbose, open_timeout, own } = duties;
+    let operator = rustix::process::geteuid();
     let terminal = open_terminal();
     let daemonizes = start.plan().command.daemonize;
     let guest = name.or_else(|| start.plan().command.guest_name.clone()).unwrap_or_else(|| pid.to_string());
@@ -110,19 +123,36 @@ fn serve_to_the_end(duties: Duties) -> i32 {
         }
     };
     let (working_directory, absent) = (start.plan().working_directory.clone(), start.plan().absent.clone());
-    let (mut grants, belongings) = start.into_grants();
-    match take_views(&mut grants, &mut setup) {
-        Ok(()) => {}
-        Err(error) => {
-            belongings.remove(grants.iter());
-            return give_up(&error, &mut audit, &mut setup);
-        }
+    let (owner, ledger) = (start.plan().owner, Arc::new(Ledger::new(start.plan().limits)));
+    let mut parts = match start.into_parts() {
+        Ok(parts) => parts,
+        Err(error) => return give_up(&Error::Leave(error), &mut audit, &mut setup),
+    };
+    if let Err(error) = take_views(&mut parts, &mut setup) {
+        parts.belongings.remove(&parts.grants);
+        return give_up(&error, &mut audit, &mut setup);
     }
-    let grants = Grants::new(working_directory, grants, absent);
     drop(setup);
-    let mut broker = Broker { grants, audit, workers, keeper: Some(keeper), started: Some(started), daemonizes };
-    let served = serve::serve(&mut broker);
-    belongings.remove(broker.grants.iter().map(AsRef::as_ref));
+    let Parts { grants, folders, control, belongings } = parts;
+    let policy =
+        Policy { table: Table::new(working_directory, grants, absent), folders: Folders::new(folders), ledger, owner };
+    let mut broker = Broker {
+        policy,
+        audit,
+        workers,
+        links: Links::default(),
+        control: control.map(|socket| Control::new(socket, operator)),
+        keeper: Some(keeper),
+        open_timeout,
+        life: Life::Guest { started: Some(started), daemonizes },
+    };
+    let sessions = own.and_then(Session::start).map(|session| (Client::Given, session));
+    let served = serve::serve(&mut broker, sessions.into_iter().collect());
+    // What was created for the guest is the operator's; what was made for it and never used is nobody's.
+    belongings.remove(broker.policy.table.iter().filter_map(|(_, slot)| match &slot.file {
+        File::Pinned(grant) => Some(grant.as_ref()),
+        File::Held(_) => None,
+    }));
     broker.audit.summarize();
     i32::from(served.is_err())
 }
@@ -140,29 +170,33 @@ fn give_up(error: &Error, audit: &mut Audit, setup: &mut BrokerEnd) -> i32 {
 /// Confines this process.
 fn settle(start: &Start) -> Result<Workers, Error> {
     let workers = Workers::new().map_err(Error::Leave)?;
-    let keep = if start.plan().keeps_override { Keep::OpenAnyFile } else { Keep::Nothing };
+    let keep =
+        Keep::Broker { opens_any_file: start.plan().keeps_override, gives_files_away: start.plan().owner.is_some() };
     settle::settle(start.plan().host.abi, keep, &start.broker_rights())?;
     Ok(workers)
 }
 
 /// Takes over the read-only views that the other side has made meanwhile, and lets it go on.
-fn take_views(grants: &mut [Grant], setup: &mut BrokerEnd) -> Result<(), Error> {
+fn take_views(parts: &mut Parts, setup: &mut BrokerEnd) -> Result<(), Error> {
     let views = setup.take_views()?.ok_or(setup_link::Error::BrokerEnded)?;
-    give_views(grants, views)?;
+    give_views(parts, views)?;
     Ok(setup.ready()?)
 }
 
-/// The views come in the order of the grants.
-fn give_views(grants: &mut [Grant], views: Vec<OwnedFd>) -> Result<(), Error> {
-    if grants.len() != views.len() {
-        return Err(Error::Views { wanted: grants.len(), got: views.len() });
+/// The views come in the order of the grants, then in that of the folders of media.
+fn give_views(parts: &mut Parts, views: Vec<OwnedFd>) -> Result<(), Error> {
+    let grants = parts.grants.iter_mut().map(|grant| (&grant.pin, &mut grant.view));
+    let media = parts.folders.iter_mut().filter(|folder| folder.purpose == Purpose::Media);
+    let wanted: Vec<_> = grants.chain(media.map(|folder| (&folder.pin, &mut folder.view))).collect();
+    if wanted.len() != views.len() {
+        return Err(Error::Views { wanted: wanted.len(), got: views.len() });
     }
-    for (grant, view) in grants.iter_mut().zip(views) {
+    for ((pin, place), view) in wanted.into_iter().zip(views) {
         let status = rustix::fs::fstat(&view).map_err(|source| Error::Leave(source.into()))?;
-        if (status.st_dev, status.st_ino) != grant.pin.identity() {
+        if (status.st_dev, status.st_ino) != pin.identity() {
             return Err(Error::WrongView);
         }
-        grant.view = Some(view);
+        *place = Some(view);
     }
     Ok(())
 }

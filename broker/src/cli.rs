@@ -2,11 +2,14 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::control::client::Wish;
 use crate::plan::Options;
 use crate::run::Request;
+use crate::serve::ledger::Limits;
 
 /// Runs QEMU in a sandbox in which none of its files exist.
 #[derive(Debug, Parser)]
@@ -14,7 +17,7 @@ use crate::run::Request;
     name = "broker",
     version,
     args_conflicts_with_subcommands = true,
-    override_usage = "broker [OPTIONS] -- EMULATOR ARGS...\n       broker plan [OPTIONS] [--json] -- EMULATOR ARGS...\n       broker check"
+    override_usage = "broker [OPTIONS] -- EMULATOR ARGS...\n       broker plan [OPTIONS] [--json] -- EMULATOR ARGS...\n       broker ctl NAME status|grant|revoke|allow ...\n       broker check"
 )]
 pub struct Cli {
     /// What to do, if not to run an emulator.
@@ -30,6 +33,14 @@ pub struct Cli {
 pub enum Command {
     /// Print what this host offers and what is missing
     Check,
+    /// Speak to a guest that runs
+    Ctl {
+        /// The guest: its --name, else QEMU's -name, else its process number
+        name: String,
+        /// What to do
+        #[command(subcommand)]
+        order: Order,
+    },
     /// Print all that would be done for an emulator's command line, without doing it
     Plan {
         /// Print it as JSON
@@ -41,6 +52,78 @@ pub enum Command {
     },
 }
 
+/// What can be done with a guest that runs.
+#[derive(Debug, Subcommand)]
+pub enum Order {
+    /// Print what is granted to it, and how much of it is used
+    Status {
+        /// Print it as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Grant a file, which the emulator may then open by its path (blockdev-add, blockdev-change-medium, ...)
+    Grant {
+        /// A regular file or a block device
+        path: PathBuf,
+        /// For writing too
+        #[arg(long)]
+        write: bool,
+        /// For one use: until the first open if it is only read, else until QEMU goes back to reading it
+        #[arg(long)]
+        once: bool,
+        /// Its format; its backing chain is granted with it, for reading
+        #[arg(long)]
+        format: Option<String>,
+    },
+    /// Take back what was granted while the guest ran; what the emulator has open stays open
+    Revoke {
+        /// As it was granted
+        path: PathBuf,
+    },
+    /// Allow something that is refused by default
+    Allow {
+        /// What
+        #[command(subcommand)]
+        what: What,
+    },
+}
+
+/// What can be allowed.
+#[derive(Debug, Subcommand)]
+pub enum What {
+    /// Let QEMU write backing files, to commit into them
+    Commit {
+        /// The backing file [default: all of them]
+        path: Option<PathBuf>,
+        /// For one commit
+        #[arg(long)]
+        once: bool,
+    },
+}
+
+impl From<Order> for Wish {
+    fn from(order: Order) -> Self {
+        match order {
+            Order::Status { json } => Self::Status { json },
+            Order::Grant { path, write, once, format } => Self::Grant { path, write, once, format },
+            Order::Revoke { path } => Self::Revoke(path),
+            Order::Allow { what: What::Commit { path, once } } => Self::AllowCommit { path, once },
+        }
+    }
+}
+
+/// Seconds that an open may take. An NFSv4 server that restarts grants nothing for 90 seconds (its grace period,
+/// nfsd(7)), and a guest should outlive that.
+const OPEN_TIMEOUT: u32 = 120;
+
+/// What `--allow` names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Allowance {
+    AnyCommit,
+    Commit(PathBuf),
+    Create(PathBuf),
+}
+
 /// What running takes.
 #[derive(Debug, Args)]
 pub struct Run {
@@ -50,7 +133,32 @@ pub struct Run {
     /// Run the emulator as this user and group (root only)
     #[arg(long, value_name = "UID:GID", value_parser = parse_user)]
     user: Option<(u32, u32)>,
-    /// The guest's name in messages and in the audit file [default: QEMU's -name, else the pid]
+    /// A medium that may be inserted later, read-only: a file, or a device such as /dev/sr0
+    #[arg(long, value_name = "PATH")]
+    medium: Vec<PathBuf>,
+    /// Regular files beneath DIR may be inserted later, read-only, also those that are put there later
+    #[arg(long, value_name = "DIR")]
+    medium_dir: Vec<PathBuf>,
+    /// What the emulator may do while the guest runs: commit, into any backing file; commit=PATH, into that one;
+    /// create=DIR, make new files beneath DIR
+    #[arg(long, value_name = "WHAT", value_parser = parse_allowance)]
+    allow: Vec<Allowance>,
+    /// Files that were created for the guest and exist, at a time
+    #[arg(long, value_name = "N", default_value_t = Limits::default().files)]
+    create_files: u32,
+    /// Bytes that those files may take up on disk until another one is created; K, M, G and T stand for powers of 1024
+    #[arg(long, value_name = "SIZE", default_value = "1T", value_parser = parse_size)]
+    create_bytes: u64,
+    /// Who owns new files (root only) [default: who starts broker]
+    #[arg(long, value_name = "UID:GID", value_parser = parse_user)]
+    create_owner: Option<(u32, u32)>,
+    /// How long the emulator waits for a file until it is told that it failed
+    #[arg(long, value_name = "SECONDS", default_value_t = OPEN_TIMEOUT, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    open_timeout: u32,
+    /// Give the emulator a connection to the broker of its own, by its number in BROKER_SOCKET
+    #[arg(long)]
+    protocol_socket: bool,
+    /// The guest's name in messages, in the audit file and for `broker ctl` [default: QEMU's -name, else the pid]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
     /// Append every decision to FILE, a JSON object a line
@@ -67,18 +175,62 @@ pub struct Run {
 impl From<Run> for Request {
     fn from(run: Run) -> Self {
         Self {
+            options: options(&run),
             words: run.emulator,
-            options: Options { image_roots: run.image_root, user: run.user },
             audit: run.audit,
             name: run.name,
             verbose: run.verbose,
+            open_timeout: Duration::from_secs(run.open_timeout.into()),
+            own_socket: run.protocol_socket,
         }
     }
+}
+
+fn options(run: &Run) -> Options {
+    let mut options = Options {
+        image_roots: run.image_root.clone(),
+        user: run.user,
+        media: run.medium.clone(),
+        medium_folders: run.medium_dir.clone(),
+        limits: Limits { files: run.create_files, bytes: run.create_bytes },
+        owner: run.create_owner,
+        ..Options::default()
+    };
+    for allowance in &run.allow {
+        match allowance {
+            Allowance::AnyCommit => options.commits.all = true,
+            Allowance::Commit(path) => options.commits.named.push(path.clone()),
+            Allowance::Create(folder) => options.creation_folders.push(folder.clone()),
+        }
+    }
+    options
+}
+
+fn parse_allowance(text: &str) -> Result<Allowance, String> {
+    match text.split_once('=') {
+        None if text == "commit" => Ok(Allowance::AnyCommit),
+        Some(("commit", path)) if !path.is_empty() => Ok(Allowance::Commit(path.into())),
+        Some(("create", folder)) if !folder.is_empty() => Ok(Allowance::Create(folder.into())),
+        _ => Err("say commit, commit=PATH or create=DIR".into()),
+    }
+}
+
+fn parse_size(text: &str) -> Result<u64, String> {
+    let (digits, shift) = match text.char_indices().last() {
+        Some((end, 'K')) => (text.get(..end), 10),
+        Some((end, 'M')) => (text.get(..end), 20),
+        Some((end, 'G')) => (text.get(..end), 30),
+        Some((end, 'T')) => (text.get(..end), 40),
+        _ => (Some(text), 0),
+    };
+    let number = digits.and_then(|digits| digits.parse::<u64>().ok());
+    let size = number.and_then(|number| number.checked_mul(1 << shift));
+    size.ok_or_else(|| "give a number of bytes, as in 500G".into())
 }
 
 fn parse_user(text: &str) -> Result<(u32, u32), String> {
     let parse = |part: &str| part.parse::<u32>().ok().filter(|id| *id != u32::MAX);
     text.split_once(':')
         .and_then(|(uid, gid)| Some((parse(uid)?, parse(gid)?)))
-        .ok_or_else(|| "give numbers, as in --user 64055:64055 (`id -u NAME` and `id -g NAME` print them)".into())
+        .ok_or_else(|| "give numbers, as in 64055:64055 (`id -u NAME` and `id -g NAME` print them)".into())
 }

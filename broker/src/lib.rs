@@ -8,6 +8,7 @@ pub mod broker_process;
 pub mod check;
 pub mod cli;
 pub mod confine;
+pub mod control;
 pub mod emulator;
 pub mod host;
 pub mod installation;

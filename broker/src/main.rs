@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use broker::cli::{Cli, Command};
+use broker::control::client;
 use broker::run::{self, Error};
 use broker::{check, plan};
 use clap::Parser;
@@ -14,6 +15,13 @@ fn main() -> ExitCode {
     };
     match cli.command {
         Some(Command::Check) => check::run(),
+        Some(Command::Ctl { name, order }) => match client::run(&name, &order.into()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("broker: {error}");
+                ExitCode::from(125)
+            }
+        },
         Some(Command::Plan { json, run }) => match run::make_plan(&run.into(), false) {
             Ok(plan) => plan::show::print(&plan, json),
             Err(error) => fail(&error),

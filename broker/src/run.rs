@@ -7,8 +7,10 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use protocol::SocketMode;
 
 use crate::broker_process::{self, Duties};
 use crate::confine::mounts::Views;
@@ -23,7 +25,7 @@ use crate::start::{self, Start};
 use crate::sys::process::{self, Between};
 
 /// What the operator asked for.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Request {
     /// The emulator and its arguments.
     pub words: Vec<OsString>,
@@ -35,6 +37,10 @@ pub struct Request {
     pub name: Option<String>,
     /// `-v`.
     pub verbose: bool,
+    /// `--open-timeout`.
+    pub open_timeout: Duration,
+    /// `--protocol-socket`.
+    pub own_socket: bool,
 }
 
 /// Runs the emulator in its sandbox, in this process. Only an error returns.
@@ -43,11 +49,11 @@ pub struct Request {
 /// [`Error`]; its exit status is [`Error::exit_status`].
 pub fn run(request: &Request) -> Result<Infallible, Error> {
     let plan = make_plan(request, true)?;
-    for notice in &plan.notices {
+    let audit = request.audit.as_ref().map(open_audit).transpose()?;
+    let start = Start::prepare(plan, request.name.as_deref())?;
+    for notice in &start.plan().notices {
         eprintln!("broker: {notice}");
     }
-    let audit = request.audit.as_ref().map(open_audit).transpose()?;
-    let start = Start::prepare(plan)?;
     // Where the ends of children are ignored, nobody can wait for one.
     let ignores_children = process::restore_default(Signal::SIGCHLD).unwrap_or(false);
     carry_out(start, request, audit, ignores_children)
@@ -76,8 +82,8 @@ fn carry_out(
     audit: Option<File>,
     ignores_children: bool,
 ) -> Result<Infallible, Error> {
-    let parts = Parts::make(&start).inspect_err(|_| start.abandon())?;
-    let Parts { mut sandbox, sandbox_end, broker_end, keeper, started } = parts;
+    let parts = Parts::make(&start, request.own_socket).inspect_err(|_| start.abandon())?;
+    let Parts { mut sandbox, sandbox_end, broker_end, keeper, started, own } = parts;
     sandbox.emulator.ignores_children = ignores_children;
     let mut duties = Some(Duties {
         start,
@@ -88,6 +94,8 @@ fn carry_out(
         audit,
         name: request.name.clone(),
         verbose: request.verbose,
+        open_timeout: request.open_timeout,
+        own,
     });
     // The broker is forked off first: it must be outside of all that comes, and cleans up from then on.
     let forked = process::detach(|| duties.take().map_or(1, broker_process::live)).and_then(Between::reap);
@@ -112,10 +120,11 @@ struct Parts {
     broker_end: setup_link::BrokerEnd,
     keeper: OwnedFd,
     started: OwnedFd,
+    own: Option<OwnedFd>,
 }
 
 impl Parts {
-    fn make(start: &Start) -> Result<Self, Error> {
+    fn make(start: &Start, own_socket: bool) -> Result<Self, Error> {
         let (sandbox_end, broker_end) = setup_link::pair().map_err(confine::Error::from)?;
         let (keeper, agents) = packets::pair().map_err(Error::Descriptors)?;
         let own = rustix::process::getpid();
@@ -127,8 +136,14 @@ impl Parts {
         } else {
             Some(started.as_fd().try_clone_to_owned().map_err(Error::Descriptors)?)
         };
-        let sandbox = start.sandbox(agents, life)?;
-        Ok(Self { sandbox, sandbox_end, broker_end, keeper, started })
+        let (own, emulators) = if own_socket {
+            let (broker, emulator) = protocol::socketpair(SocketMode::Blocking).map_err(Error::Descriptors)?;
+            (Some(broker), Some(emulator))
+        } else {
+            (None, None)
+        };
+        let sandbox = start.sandbox(agents, life, emulators)?;
+        Ok(Self { sandbox, sandbox_end, broker_end, keeper, started, own })
     }
 }
 

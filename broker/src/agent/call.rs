@@ -21,6 +21,11 @@ pub enum Call {
         /// Address of the name.
         path: u64,
     },
+    /// Read the symbolic link at `path`.
+    ReadLink {
+        /// Address of the name.
+        path: u64,
+    },
     /// Execute a program.
     Execute,
     /// Send a signal to the process `process`.
@@ -51,6 +56,9 @@ impl Call {
             libc::SYS_unlinkat if third == 0 => Self::Unlink { path: second },
             #[cfg(target_arch = "x86_64")]
             libc::SYS_unlink => Self::Unlink { path: first },
+            libc::SYS_readlinkat => Self::ReadLink { path: second },
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_readlink => Self::ReadLink { path: first },
             libc::SYS_execve | libc::SYS_execveat => Self::Execute,
             libc::SYS_kill | libc::SYS_tgkill => Self::Signal { process: int(first) },
             _ => Self::Unlisted,

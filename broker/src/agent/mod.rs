@@ -18,7 +18,7 @@ use rustix::event::{PollFd, PollFlags};
 use crate::sys::in_flight::InFlight;
 use crate::sys::seccomp::{self, Notification};
 use call::Call;
-use names::Names;
+use names::{Names, Place};
 
 /// What an agent works with.
 pub struct Agent<'a> {
@@ -37,20 +37,34 @@ pub struct Agent<'a> {
 }
 
 /// What to do when the broker's reply comes.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Waiting {
     slot: usize,
     id: u64,
     close_on_exec: bool,
-    /// The answer once the broker has done, or taken note of, what it was asked.
-    done: Result<(), Errno>,
+    /// What the broker's answer means.
+    meaning: Meaning,
 }
 
-impl Waiting {
-    /// The answer where the broker is not there to give one.
-    fn without_broker(self) -> Errno {
-        self.done.err().unwrap_or(Errno::EIO)
-    }
+/// What is done with the broker's answer.
+#[derive(Debug, Clone)]
+enum Meaning {
+    /// It is the answer to the call.
+    Answer,
+    /// The broker has taken note of a call that is refused with this errno.
+    Refused(Errno),
+    /// A name that the broker knows is no link; any other one is looked up natively.
+    NoLink,
+    /// If the broker knows the name it is asked this; any other one is looked up natively.
+    AskIfKnown(Box<RequestBody>),
+}
+
+/// An answer to a call of the emulator.
+enum Reply {
+    Descriptor(OwnedFd),
+    Done,
+    Errno(Errno),
+    LetRun,
 }
 
 /// How a call is answered at once.
@@ -131,10 +145,7 @@ impl<'a> Agent<'a> {
         let answered = match verdict {
             Verdict::LetRun => seccomp::let_run(self.listener, notification.id),
             Verdict::Refuse(errno) => refuse(self.listener, notification.id, errno),
-            Verdict::Ask(body, waiting) => match self.ask(&body) {
-                Some(request) => return self.waiting.push((request, waiting)),
-                None => refuse(self.listener, notification.id, waiting.without_broker()),
-            },
+            Verdict::Ask(body, waiting) => return self.ask_for(&body, waiting),
         };
         // ENOENT: the caller was killed meanwhile. There is nobody left to answer in any case.
         drop(answered);
@@ -142,23 +153,28 @@ impl<'a> Agent<'a> {
     }
 
     fn judge(&self, slot: usize, notification: &Notification) -> Verdict {
-        let waiting = Waiting { slot, id: notification.id, close_on_exec: false, done: Ok(()) };
+        let waiting = Waiting { slot, id: notification.id, close_on_exec: false, meaning: Meaning::Answer };
         match Call::of(notification) {
             Call::Open { path, flags, mode } => match self.read_foreign_name(notification, path) {
                 Err(verdict) => verdict,
-                Ok(name) => match OpenFlags::from_linux(flags) {
-                    Err(_) => Verdict::Refuse(Errno::EINVAL),
-                    Ok(open_flags) => {
+                Ok((name, place)) => match opening(name, flags, mode) {
+                    None => Verdict::Refuse(Errno::EINVAL),
+                    Some(body) => {
                         let close_on_exec = flags & libc::O_CLOEXEC != 0;
-                        let mode = FileMode::from_raw(mode);
-                        let body = RequestBody::Open { name, flags: open_flags, mode };
-                        Verdict::Ask(body, Waiting { close_on_exec, ..waiting })
+                        ask_at(place, body, Waiting { close_on_exec, ..waiting })
                     }
                 },
             },
             Call::Unlink { path } => match self.read_foreign_name(notification, path) {
                 Err(verdict) => verdict,
-                Ok(name) => Verdict::Ask(RequestBody::Unlink { name }, waiting),
+                Ok((name, place)) => ask_at(place, RequestBody::Unlink { name }, waiting),
+            },
+            Call::ReadLink { path } => match self.read_foreign_name(notification, path) {
+                Err(verdict) => verdict,
+                // What the broker opens by this name is seen nowhere in the sandbox, and is no link there.
+                Ok((name, _)) => {
+                    Verdict::Ask(RequestBody::Resolve { name }, Waiting { meaning: Meaning::NoLink, ..waiting })
+                }
             },
             // One execve makes this process the emulator; there is no second.
             Call::Execute if self.in_flight.take_execution() => Verdict::LetRun,
@@ -169,23 +185,46 @@ impl<'a> Agent<'a> {
                 let known = sandbox_profiles::syscall_name(nr).is_some();
                 let errno = if known { Errno::EPERM } else { Errno::ENOSYS };
                 let call = RefusedCall { nr, arch: notification.data.arch };
-                Verdict::Ask(RequestBody::Refused(call), Waiting { done: Err(errno), ..waiting })
+                let meaning = Meaning::Refused(errno);
+                Verdict::Ask(RequestBody::Refused(call), Waiting { meaning, ..waiting })
             }
         }
     }
 
     /// The name at `address`, unless the sandbox's own tree answers it or it cannot be read.
-    fn read_foreign_name(&self, notification: &Notification, address: u64) -> Result<Name, Verdict> {
+    fn read_foreign_name(&self, notification: &Notification, address: u64) -> Result<(Name, Place), Verdict> {
         let thread = i32::try_from(notification.pid).map_err(|_| Verdict::Refuse(Errno::ESRCH))?;
         let name = memory::read_name(Pid::from_raw(thread), address).map_err(Verdict::Refuse)?;
-        if self.names.is_native(&name) {
+        let place = self.names.place_of(&name);
+        if place == Place::Native {
             return Err(Verdict::LetRun);
         }
         // Only now it is certain that the memory belonged to the thread that asked, and not to a successor of its id.
         if !seccomp::is_waiting(self.listener, notification.id) {
             return Err(Verdict::Refuse(Errno::ESRCH));
         }
-        Name::new(name).map_err(|_| Verdict::Refuse(Errno::ENOENT))
+        Name::new(name).map(|name| (name, place)).map_err(|_| Verdict::Refuse(Errno::ENOENT))
+    }
+
+    /// Asks the broker on behalf of a call, which is answered when the reply comes.
+    fn ask_for(&mut self, body: &RequestBody, waiting: Waiting) {
+        match self.ask(body) {
+            Some(request) => self.waiting.push((request, waiting)),
+            None => self.settle(&waiting, waiting.meaning.without_broker()),
+        }
+    }
+
+    /// Answers a call.
+    fn settle(&self, waiting: &Waiting, reply: Reply) {
+        let answered = match reply {
+            Reply::Descriptor(descriptor) => self.hand_over(&descriptor, waiting),
+            Reply::Done => seccomp::answer_value(self.listener, waiting.id, 0),
+            Reply::Errno(errno) => refuse(self.listener, waiting.id, errno),
+            Reply::LetRun => seccomp::let_run(self.listener, waiting.id),
+        };
+        // ENOENT: the caller was killed meanwhile.
+        drop(answered);
+        self.in_flight.release(waiting.slot);
     }
 
     /// Sends a request, if the broker is there.
@@ -216,20 +255,13 @@ impl<'a> Agent<'a> {
             return;
         };
         let (_, waiting) = self.waiting.swap_remove(position);
-        let answered = match outcome {
-            ReplyOutcome::Descriptor(descriptor) => self.hand_over(&descriptor, waiting),
-            ReplyOutcome::Errno(errno) => seccomp::answer_errno(self.listener, waiting.id, i32::from(errno.get())),
-            ReplyOutcome::Done => match waiting.done {
-                Ok(()) => seccomp::answer_value(self.listener, waiting.id, 0),
-                Err(errno) => refuse(self.listener, waiting.id, errno),
-            },
-        };
-        // ENOENT: the caller was killed meanwhile.
-        drop(answered);
-        self.in_flight.release(waiting.slot);
+        match waiting.meaning.clone().reply(outcome) {
+            Ok(reply) => self.settle(&waiting, reply),
+            Err(body) => self.ask_for(&body, Waiting { meaning: Meaning::Answer, ..waiting }),
+        }
     }
 
-    fn hand_over(&self, descriptor: &OwnedFd, waiting: Waiting) -> io::Result<()> {
+    fn hand_over(&self, descriptor: &OwnedFd, waiting: &Waiting) -> io::Result<()> {
         let added = seccomp::answer_descriptor(self.listener, waiting.id, descriptor.as_fd(), waiting.close_on_exec);
         // The emulator's table is full: it is told so, in its own words.
         added.or_else(|error| {
@@ -241,11 +273,63 @@ impl<'a> Agent<'a> {
     /// The broker is gone: the guest runs on, and what it asks for is refused.
     fn lose_session(&mut self) {
         self.session = None;
-        for (_, waiting) in self.waiting.drain(..) {
-            drop(refuse(self.listener, waiting.id, waiting.without_broker()));
-            self.in_flight.release(waiting.slot);
+        for (_, waiting) in std::mem::take(&mut self.waiting) {
+            self.settle(&waiting, waiting.meaning.without_broker());
         }
     }
+}
+
+impl Meaning {
+    /// The answer where the broker is not there to give one.
+    fn without_broker(&self) -> Reply {
+        match self {
+            Self::Answer => Reply::Errno(Errno::EIO),
+            Self::Refused(errno) => Reply::Errno(*errno),
+            Self::NoLink | Self::AskIfKnown(_) => Reply::LetRun,
+        }
+    }
+
+    /// The answer that follows from the broker's.
+    ///
+    /// # Errors
+    /// What the broker is to be asked next.
+    fn reply(self, outcome: ReplyOutcome) -> Result<Reply, Box<RequestBody>> {
+        Ok(match (self, outcome) {
+            (Self::Refused(errno), _) => Reply::Errno(errno),
+            (Self::NoLink, ReplyOutcome::Done) => Reply::Errno(Errno::EINVAL),
+            (Self::AskIfKnown(body), ReplyOutcome::Done) => return Err(body),
+            // Nothing that the broker knows: the sandbox's own tree decides, as for every native name.
+            (Self::NoLink | Self::AskIfKnown(_), _) => Reply::LetRun,
+            (Self::Answer, ReplyOutcome::Descriptor(descriptor)) => Reply::Descriptor(descriptor),
+            (Self::Answer, ReplyOutcome::Done) => Reply::Done,
+            (Self::Answer, ReplyOutcome::Errno(errno)) => Reply::Errno(Errno::from_raw(i32::from(errno.get()))),
+            // No call asks for one.
+            (Self::Answer, ReplyOutcome::Status(_)) => Reply::Errno(Errno::EIO),
+        })
+    }
+}
+
+/// The request that an open makes; none for flags that no request can carry.
+fn opening(name: Name, flags: i32, mode: u32) -> Option<RequestBody> {
+    let open_flags = OpenFlags::from_linux(flags & !libc::O_CREAT).ok()?;
+    Some(if flags & libc::O_CREAT == 0 {
+        RequestBody::Open { name, flags: open_flags }
+    } else {
+        RequestBody::Create { name, flags: open_flags, mode: FileMode::from_raw(mode) }
+    })
+}
+
+/// Asks the broker, at once or only if it knows the name.
+fn ask_at(place: Place, body: RequestBody, waiting: Waiting) -> Verdict {
+    let name = match &body {
+        RequestBody::Open { name, .. } | RequestBody::Create { name, .. } | RequestBody::Unlink { name } => name,
+        _ => return Verdict::Ask(body, waiting),
+    };
+    if place == Place::Private {
+        let known = RequestBody::Resolve { name: name.clone() };
+        return Verdict::Ask(known, Waiting { meaning: Meaning::AskIfKnown(Box::new(body)), ..waiting });
+    }
+    Verdict::Ask(body, waiting)
 }
 
 struct Ready {

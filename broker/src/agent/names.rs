@@ -13,31 +13,51 @@ pub struct Names {
     brokered: HashSet<Vec<u8>>,
     /// Absolute paths that the sandbox's tree answers, with all beneath them.
     native: Vec<Vec<u8>>,
+    /// Folders that the emulator may write. What is not a file of the broker's there is the sandbox's.
+    private: Vec<Vec<u8>>,
+}
+
+/// Who looks up a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// The sandbox's tree.
+    Native,
+    /// The sandbox's tree, unless the broker knows the name: what was granted later may lie in a folder whose name stands
+    /// for a private one inside.
+    Private,
+    /// The broker.
+    Brokered,
 }
 
 impl Names {
     /// `brokered` names go to the broker wherever they lie; what is at or beneath a `native` path goes to the sandbox's
-    /// tree; all others go to the broker.
+    /// tree; what is beneath a `private` one goes there if the broker does not know it; all others go to the broker.
     #[must_use]
-    pub fn new(brokered: HashSet<Vec<u8>>, native: Vec<Vec<u8>>) -> Self {
-        Self { brokered, native }
+    pub fn new(brokered: HashSet<Vec<u8>>, native: Vec<Vec<u8>>, private: Vec<Vec<u8>>) -> Self {
+        Self { brokered, native, private }
     }
 
-    /// Whether the look-up of `name` is the sandbox's own affair.
+    /// Who looks `name` up.
     #[must_use]
-    pub fn is_native(&self, name: &[u8]) -> bool {
+    pub fn place_of(&self, name: &[u8]) -> Place {
         if self.brokered.contains(name) {
-            return false;
+            return Place::Brokered;
         }
         // The working directory itself (libndctl goes there and back), and what the kernel refuses by itself.
         if matches!(name, b"" | b"." | b"/") || sandbox_profiles::absent_reason(name).is_some() {
-            return true;
+            return Place::Native;
         }
-        self.is_in_a_tree(name) || (name.starts_with(b"/") && self.is_in_a_tree(&absolute(Path::new("/"), name)))
-    }
-
-    fn is_in_a_tree(&self, name: &[u8]) -> bool {
-        self.native.iter().any(|path| is_at_or_beneath(name, path))
+        let is_in = |trees: &[Vec<u8>]| {
+            let holds = |name: &[u8]| trees.iter().any(|path| is_at_or_beneath(name, path));
+            holds(name) || (name.starts_with(b"/") && holds(&absolute(Path::new("/"), name)))
+        };
+        if is_in(&self.native) {
+            Place::Native
+        } else if is_in(&self.private) {
+            Place::Private
+        } else {
+            Place::Brokered
+        }
     }
 }
 
@@ -51,12 +71,16 @@ mod tests {
 
     #[test]
     fn whole_components_decide() {
-        let names = Names::new([b"/usr/share/disk.img".to_vec()].into(), vec![b"/usr".to_vec()]);
+        let brokered = [b"/usr/share/disk.img".to_vec(), b"/tmp/disk.img".to_vec()].into();
+        let names = Names::new(brokered, vec![b"/usr".to_vec()], vec![b"/tmp".to_vec()]);
         for native in [&b"/usr"[..], b"/usr/lib/libc.so.6", b"/usr/bin/../share/qemu", b".", b"/"] {
-            assert!(names.is_native(native), "{}", native.escape_ascii());
+            assert_eq!(names.place_of(native), Place::Native, "{}", native.escape_ascii());
         }
-        for brokered in [&b"/usrlocal"[..], b"/etc/shadow", b"top.qcow2", b"/usr/share/disk.img", b".."] {
-            assert!(!names.is_native(brokered), "{}", brokered.escape_ascii());
+        for brokered in
+            [&b"/usrlocal"[..], b"/etc/shadow", b"top.qcow2", b"/usr/share/disk.img", b"..", b"/tmp/disk.img"]
+        {
+            assert_eq!(names.place_of(brokered), Place::Brokered, "{}", brokered.escape_ascii());
         }
+        assert_eq!(names.place_of(b"/tmp/vl.abc"), Place::Private);
     }
 }

@@ -13,16 +13,32 @@ pub enum Keep {
     /// `CAP_SYS_PTRACE` over the sandbox's own user namespace, for an agent under Yama: it reaches the emulator
     /// and nothing else, for nothing else lives in that namespace.
     ReadMemory,
-    /// `CAP_DAC_OVERRIDE`, for a broker that root started on images that only this capability opens.
-    OpenAnyFile,
+    /// What a broker that root started needs.
+    Broker {
+        /// `CAP_DAC_OVERRIDE`, on images that only this capability opens.
+        opens_any_file: bool,
+        /// `CAP_CHOWN`, to give away the files that it creates. Its filter has `fchown` alone, which changes the owner of
+        /// nothing but what it could open.
+        gives_files_away: bool,
+    },
 }
 
 impl Keep {
+    /// For a process that has to open what belongs to others.
+    #[must_use]
+    pub fn opening_any_file() -> Self {
+        Self::Broker { opens_any_file: true, gives_files_away: false }
+    }
+
     fn set(self) -> CapsHashSet {
         match self {
             Self::Nothing => CapsHashSet::new(),
             Self::ReadMemory => [Capability::CAP_SYS_PTRACE].into(),
-            Self::OpenAnyFile => [Capability::CAP_DAC_OVERRIDE].into(),
+            Self::Broker { opens_any_file, gives_files_away } => {
+                let wanted =
+                    [(opens_any_file, Capability::CAP_DAC_OVERRIDE), (gives_files_away, Capability::CAP_CHOWN)];
+                wanted.into_iter().filter(|(wanted, _)| *wanted).map(|(_, capability)| capability).collect()
+            }
         }
     }
 }

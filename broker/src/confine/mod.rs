@@ -14,6 +14,7 @@ pub mod setup_link;
 
 use std::convert::Infallible;
 use std::ffi::CString;
+use std::os::fd::OwnedFd;
 
 use crate::agent::keeper;
 use capabilities::Keep;
@@ -47,6 +48,8 @@ pub struct Command {
     pub arguments: Vec<CString>,
     /// The caller's environment, as it is.
     pub environment: Vec<CString>,
+    /// A connection of the emulator's own, which it inherits.
+    pub own_socket: Option<OwnedFd>,
     /// Whether the caller ignores the ends of its children, which a new program inherits.
     pub ignores_children: bool,
 }
@@ -103,6 +106,10 @@ pub fn become_emulator(sandbox: Sandbox, views: Option<Views>, mut broker: Sandb
 fn execute(command: &Command) -> Result<Infallible, Error> {
     if command.ignores_children {
         let _ = crate::sys::process::ignore(nix::sys::signal::Signal::SIGCHLD);
+    }
+    if let Some(socket) = &command.own_socket {
+        // No kernel refuses to pass a descriptor on.
+        let _ = rustix::io::fcntl_setfd(socket, rustix::io::FdFlags::empty());
     }
     // The standard library had it ignored, which a new program would inherit. No kernel refuses to take that back.
     let _ = crate::sys::process::restore_default(nix::sys::signal::Signal::SIGPIPE);

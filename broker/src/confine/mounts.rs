@@ -30,6 +30,8 @@ pub struct Layout {
     pub private: Vec<PrivateDirectory>,
     /// What was pinned, each seen read-only at the name that the emulator uses.
     pub grants: Vec<Exposed>,
+    /// Folders of media, which the broker looks into through read-only mounts; they are not seen inside.
+    pub media: Vec<Arc<Pin>>,
     /// The caller's working directory, which exists inside, though empty.
     pub working_directory: PathBuf,
 }
@@ -59,6 +61,7 @@ pub struct Views {
     devices: Vec<OwnedFd>,
     private: Vec<Option<OwnedFd>>,
     grants: Vec<OwnedFd>,
+    media: Vec<OwnedFd>,
 }
 
 impl Views {
@@ -85,19 +88,29 @@ impl Views {
             let pin = directory.on_disk.as_ref();
             pin.map(|pin| clone_pin(pin, NO_SUID | NO_DEV | NO_EXEC)).transpose()
         });
-        let grants = layout.grants.iter().map(|grant| clone_pin(&grant.pin, attributes_of(&grant.pin)));
+        let grants = layout.grants.iter().map(|grant| view_of(&grant.pin));
+        let media = layout.media.iter().map(|folder| clone_pin(folder, READ_ONLY | NO_SUID | NO_DEV | NO_EXEC));
         Ok(Self {
             trees: trees.collect::<Result<_, _>>()?,
             devices: devices.collect::<Result<_, _>>()?,
             private: private.collect::<Result<_, _>>()?,
             grants: grants.collect::<Result<_, _>>()?,
+            media: media.collect::<Result<_, _>>()?,
         })
     }
 
-    /// The view of each grant, in the order of the layout.
-    pub fn of_grants(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.grants.iter().map(AsFd::as_fd)
+    /// The view of each grant, in the order of the layout, then that of each folder of media.
+    pub fn for_the_broker(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.grants.iter().chain(&self.media).map(AsFd::as_fd)
     }
+}
+
+/// A view of a pinned file, not mounted anywhere.
+///
+/// # Errors
+/// [`Error::Clone`]: `EPERM` for a process that may not clone mounts. [`Error::Changed`].
+pub fn view_of(pin: &Pin) -> Result<OwnedFd, Error> {
+    clone_pin(pin, attributes_of(pin))
 }
 
 /// A view of an image is read-only and no program; it is a device only if the pin is one.
@@ -121,23 +134,26 @@ fn clone_path(path: &Path, attributes: u64, recursive: bool) -> Result<OwnedFd, 
 /// to the same inode.
 fn clone_pin(pin: &Pin, attributes: u64) -> Result<OwnedFd, Error> {
     let failed = |source: io::Error| Error::Clone { path: pin.path().to_owned(), source };
-    let mount = match clone_descriptor(pin.as_fd()) {
+    // A folder with all that is mounted beneath it: an ordinary user cannot look below what others have mounted over.
+    let recursive = pin.file_type().is_dir();
+    let mount = match clone_descriptor(pin.as_fd(), recursive) {
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
             let again = Pin::take(pin.path()).map_err(failed)?;
             if again.identity() != pin.identity() {
                 return Err(Error::Changed { path: pin.path().to_owned() });
             }
-            clone_descriptor(again.as_fd())
+            clone_descriptor(again.as_fd(), recursive)
         }
         other => other,
     };
     let mount = mount.map_err(failed)?;
-    set_attributes(mount.as_fd(), attributes, false).map_err(failed)?;
+    set_attributes(mount.as_fd(), attributes, recursive).map_err(failed)?;
     Ok(mount)
 }
 
-fn clone_descriptor(descriptor: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+fn clone_descriptor(descriptor: BorrowedFd<'_>, recursive: bool) -> io::Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
     Ok(rustix::mount::open_tree(descriptor, "", flags)?)
 }
 

@@ -9,6 +9,8 @@ use super::capabilities::{self, Keep};
 use super::landlock::{Rights, enforce_grants};
 use super::seccomp;
 use crate::host::Host;
+use crate::serve::folders::Purpose;
+use crate::serve::grants::Access;
 
 /// Confines this process for good. `grants` are all the files that it can open from then on.
 ///
@@ -25,27 +27,46 @@ pub fn settle(abi: ABI, keep: Keep, grants: &[(BorrowedFd<'_>, Rights)]) -> Resu
     Ok(())
 }
 
-/// Rights on a file that is only read. Device nodes are useless without their ioctls.
+/// Rights on a file that is granted with `access`.
 #[must_use]
-pub fn reading() -> Rights {
+pub fn rights(access: Access) -> Rights {
+    match access {
+        Access::ReadOnly => reading(),
+        Access::AppendOnly => only_appending(),
+        Access::WriteOnly => only_writing(),
+        Access::ReadWrite => writing(),
+    }
+}
+
+/// Rights on a declared folder.
+#[must_use]
+pub fn rights_beneath(purpose: Purpose) -> Rights {
+    match purpose {
+        Purpose::Media => BitFlags::from(AccessFs::ReadFile),
+        // What the emulator is given may be truncated by it, as an image is when it grows or shrinks.
+        Purpose::Creation => {
+            AccessFs::MakeReg | AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::RemoveFile
+        }
+    }
+}
+
+/// Rights on a file that is only read. Device nodes are useless without their ioctls.
+fn reading() -> Rights {
     AccessFs::ReadFile | AccessFs::IoctlDev
 }
 
 /// Rights on a file that is written too: the right to truncate sticks to the descriptor that is handed out.
-#[must_use]
-pub fn writing() -> Rights {
+fn writing() -> Rights {
     reading() | AccessFs::WriteFile | AccessFs::Truncate
 }
 
 /// Rights on a file that is only written to.
-#[must_use]
-pub fn only_writing() -> Rights {
+fn only_writing() -> Rights {
     AccessFs::WriteFile | AccessFs::Truncate
 }
 
 /// Rights on a file that is appended to: a descriptor that is handed out can never truncate it (Landlock ABI 3).
-#[must_use]
-pub fn only_appending() -> Rights {
+fn only_appending() -> Rights {
     BitFlags::from(AccessFs::WriteFile)
 }
 

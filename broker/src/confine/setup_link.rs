@@ -46,7 +46,7 @@ impl SandboxEnd {
     /// # Errors
     /// [`Error::BrokerEnded`].
     pub fn hand_over(&mut self, views: &Views) -> Result<(), Error> {
-        let views: Vec<BorrowedFd<'_>> = views.of_grants().collect();
+        let views: Vec<BorrowedFd<'_>> = views.for_the_broker().collect();
         let mut chunks = views.chunks(packets::MAX_DESCRIPTORS).peekable();
         if chunks.peek().is_none() {
             return send(&self.socket, LAST_VIEWS, &[]);

@@ -2,6 +2,7 @@
 
 mod files;
 mod images;
+pub mod reopens;
 pub mod show;
 
 use std::collections::HashMap;
@@ -26,7 +27,10 @@ use crate::open::chain::ImageRoots;
 use crate::open::output::Home;
 use crate::open::pin::Pin;
 use crate::paths::absolute_path;
+use crate::serve::folders::Folder;
 use crate::serve::grants::{Access, Grant, Role};
+use crate::serve::ledger::Limits;
+use reopens::Commits;
 
 /// What the operator asked for on broker's own command line.
 #[derive(Debug, Clone, Default)]
@@ -35,6 +39,18 @@ pub struct Options {
     pub image_roots: Vec<PathBuf>,
     /// `--user`.
     pub user: Option<(u32, u32)>,
+    /// `--medium`.
+    pub media: Vec<PathBuf>,
+    /// `--medium-dir`.
+    pub medium_folders: Vec<PathBuf>,
+    /// `--allow create=DIR`.
+    pub creation_folders: Vec<PathBuf>,
+    /// `--allow commit`.
+    pub commits: Commits,
+    /// `--create-files`, `--create-bytes`.
+    pub limits: Limits,
+    /// `--create-owner`.
+    pub owner: Option<(u32, u32)>,
 }
 
 /// All that will be done for one command line.
@@ -54,6 +70,12 @@ pub struct Plan {
     pub image_roots: ImageRoots,
     /// Files that exist, pinned.
     pub grants: Vec<Grant>,
+    /// Folders of media and of files that may be created, pinned.
+    pub folders: Vec<Folder>,
+    /// How much may be created.
+    pub limits: Limits,
+    /// Who owns what is created, if not the operator.
+    pub owner: Option<(u32, u32)>,
     /// Files that the broker will make.
     pub outputs: Vec<Output>,
     /// Folders of this guest alone.
@@ -121,6 +143,9 @@ impl Plan {
             working_directory,
             image_roots: ImageRoots::default(),
             grants: Vec::new(),
+            folders: Vec::new(),
+            limits: Limits::default(),
+            owner: None,
             outputs: Vec::new(),
             private: private_folders(&command, temporary),
             firmware_folders: Vec::new(),
@@ -134,6 +159,7 @@ impl Plan {
             let resources = plan.command.resources.clone();
             plan.plan_images(&resources, options)?;
             resources.iter().try_for_each(|resource| plan.plan_file(resource))?;
+            plan.plan_reopens(options)?;
         }
         plan.check_firmware_folders()?;
         plan.check_names()?;
@@ -299,6 +325,15 @@ pub enum Error {
     /// A backing chain that is refused.
     #[error(transparent)]
     Chain(#[from] crate::open::chain::Error),
+    /// `--allow commit` for something else.
+    #[error("--allow commit={}: it is no backing file of an image on the command line; `broker plan` lists them", path.display())]
+    NoBackingFile {
+        /// As typed.
+        path: PathBuf,
+    },
+    /// Only root gives files away.
+    #[error("--create-owner: only root can give files to another user; leave it out")]
+    Owner,
     /// The prober cannot be made.
     #[error("cannot prepare to read image headers: {0}")]
     Prober(crate::confine::seccomp::Error),

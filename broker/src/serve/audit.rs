@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rustix::event::{PollFd, PollFlags};
 use serde::Serialize;
 
-use super::grants::Refusal;
+use super::refusal::Refusal;
 
 /// Lines in a burst; a guest asks for a handful when it starts, and for none for hours afterwards.
 const BURST: u32 = 100;
@@ -39,7 +39,7 @@ pub enum Outcome {
 /// One decision.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Event<'a> {
-    /// `open`, `unlink` or `call`.
+    /// `open`, `create`, `unlink`, `commit`, `medium`, `call` or `control`.
     pub request: &'static str,
     /// The name as the emulator spelled it, escaped; or the system call's.
     pub name: &'a str,
@@ -114,6 +114,24 @@ impl Audit {
             dropped: 0,
             totals: Totals::default(),
         }
+    }
+
+    /// The guest's name.
+    #[must_use]
+    pub fn guest(&self) -> &str {
+        &self.guest
+    }
+
+    /// The process that was started.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Requests that were granted, refused, and that failed.
+    #[must_use]
+    pub fn totals(&self) -> [u64; 3] {
+        [self.totals.granted, self.totals.refused, self.totals.failed]
     }
 
     /// Records a grant.

@@ -1,23 +1,16 @@
-//! What the emulator may open: the grant table, and the decision on each request. It is made from names that stand in
-//! the table and inodes that were pinned at start; no path is looked up here.
+//! A grant: one file, and what the emulator may do with it.
 
-use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use protocol::{AccessMode, Errno, Name, OpenBits, OpenFlags};
-use rustix::fs::OFlags;
+use protocol::{AccessMode, OpenBits, OpenFlags};
 
-use super::workers::Work;
 use crate::open::output::Home;
 use crate::open::pin::Pin;
-use crate::paths::absolute;
 
 /// The greatest access that a grant gives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Access {
     /// Reading.
@@ -36,7 +29,7 @@ impl Access {
     pub fn allows(self, flags: OpenFlags) -> bool {
         let truncates = flags.contains(OpenBits::TRUNCATE);
         match self {
-            Self::ReadOnly => flags.access() == AccessMode::Read && !truncates,
+            Self::ReadOnly => only_reads(flags),
             Self::AppendOnly => flags.access() == AccessMode::Write && flags.contains(OpenBits::APPEND) && !truncates,
             Self::WriteOnly => flags.access() == AccessMode::Write,
             Self::ReadWrite => true,
@@ -44,11 +37,17 @@ impl Access {
     }
 }
 
+/// Whether an open with `flags` leaves the file as it is.
+#[must_use]
+pub fn only_reads(flags: OpenFlags) -> bool {
+    flags.access() == AccessMode::Read && !flags.contains(OpenBits::TRUNCATE)
+}
+
 /// What a granted file is to the emulator.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
-    /// An image that the command line names.
+    /// An image that the command line names, or the operator granted later.
     Image,
     /// A member of an image's backing chain, which the image's header names.
     Backing,
@@ -62,9 +61,13 @@ pub enum Role {
     Memory,
     /// A device node.
     Device,
+    /// A medium that may be inserted later.
+    Medium,
+    /// A file that was created for the emulator while it ran.
+    Created,
 }
 
-/// What the emulator may do with one file.
+/// What the emulator may do with one file that the broker has pinned.
 #[derive(Debug)]
 pub struct Grant {
     /// What it is.
@@ -75,7 +78,7 @@ pub struct Grant {
     pub access: Access,
     /// The inode.
     pub pin: Arc<Pin>,
-    /// The inode through a read-only mount, which read-only grants are opened by.
+    /// The inode through a read-only mount, which it is opened by where it must not be written.
     pub view: Option<OwnedFd>,
     /// The name that the emulator uses for it.
     pub name: Vec<u8>,
@@ -86,170 +89,14 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// What an open of this grant goes through: a descriptor opened on a read-only mount cannot be made writable, nor its
+    /// What an open with `flags` goes through: a descriptor opened on a read-only mount cannot be made writable, nor its
     /// inode's attributes changed through it.
     #[must_use]
-    pub fn source(&self) -> BorrowedFd<'_> {
+    pub fn source(&self, flags: OpenFlags) -> BorrowedFd<'_> {
+        let seldom_written = self.access == Access::ReadOnly || self.role == Role::Backing;
         match &self.view {
-            Some(view) if self.access == Access::ReadOnly => view.as_fd(),
+            Some(view) if seldom_written && only_reads(flags) => view.as_fd(),
             _ => self.pin.as_fd(),
         }
     }
-}
-
-/// The grants of one guest, by name.
-#[derive(Debug)]
-pub struct Grants {
-    working_directory: PathBuf,
-    grants: Vec<Arc<Grant>>,
-    by_name: HashMap<Vec<u8>, Entry>,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Entry {
-    Grant(usize),
-    Absent(Errno),
-}
-
-/// What is to be done about a request.
-#[derive(Debug)]
-pub enum Decision {
-    /// Carry it out.
-    Carry(Arc<Grant>, Work),
-    /// Answer this errno: it is what the host itself would say.
-    Fail(Errno),
-    /// Answer `EACCES`, and tell the operator.
-    Refuse(Refusal),
-}
-
-/// Why something is refused, in the operator's words.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// Why.
-    pub reason: String,
-    /// What would allow it.
-    pub advice: String,
-}
-
-impl Grants {
-    /// A table of `grants`; of two for the same name the wider one counts. `absent` names are known and have nothing
-    /// behind them; they answer with their errno.
-    #[must_use]
-    pub fn new(working_directory: PathBuf, grants: Vec<Grant>, absent: Vec<(Vec<u8>, Errno)>) -> Self {
-        let mut by_name = HashMap::new();
-        for (name, errno) in absent {
-            by_name.insert(name, Entry::Absent(errno));
-        }
-        let mut order: Vec<(usize, &Grant)> = grants.iter().enumerate().collect();
-        order.sort_by_key(|(_, grant)| grant.access);
-        for (index, grant) in order {
-            for name in spellings(&working_directory, grant) {
-                by_name.insert(name, Entry::Grant(index));
-            }
-        }
-        let grants = grants.into_iter().map(Arc::new).collect();
-        Self { working_directory, grants, by_name }
-    }
-
-    /// Every grant.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Grant>> {
-        self.grants.iter()
-    }
-
-    /// Decides on an open.
-    #[must_use]
-    pub fn decide_open(&self, name: &Name, flags: OpenFlags) -> Decision {
-        let grant = match self.look_up(name) {
-            Some(Entry::Absent(errno)) => return Decision::Fail(errno),
-            Some(Entry::Grant(index)) => self.grants.get(index),
-            None => None,
-        };
-        let Some(grant) = grant else { return Decision::Refuse(unknown_name()) };
-        if flags.contains(OpenBits::DIRECTORY) {
-            return Decision::Fail(errno(rustix::io::Errno::NOTDIR));
-        }
-        if flags.contains(OpenBits::CREATE) && flags.contains(OpenBits::EXCLUSIVE) {
-            return Decision::Fail(errno(rustix::io::Errno::EXIST));
-        }
-        if flags.contains(OpenBits::PATH) {
-            return Decision::Refuse(Refusal {
-                reason: "descriptors that only stand for a path (O_PATH) are never handed out".into(),
-                advice: "open the file itself".into(),
-            });
-        }
-        if !grant.access.allows(flags) {
-            return Decision::Refuse(too_much(grant));
-        }
-        Decision::Carry(Arc::clone(grant), Work::Open(open_flags(flags)))
-    }
-
-    /// Decides on the removal of a name.
-    #[must_use]
-    pub fn decide_unlink(&self, name: &Name) -> Decision {
-        let grant = match self.look_up(name) {
-            Some(Entry::Absent(errno)) => return Decision::Fail(errno),
-            Some(Entry::Grant(index)) => self.grants.get(index),
-            None => None,
-        };
-        match grant {
-            Some(grant) if grant.role == Role::PidFile => Decision::Carry(Arc::clone(grant), Work::Remove),
-            Some(grant) => Decision::Refuse(Refusal {
-                reason: format!("`{}` grants to open the file, not to remove it", grant.option),
-                advice: "remove it yourself once the guest has ended".into(),
-            }),
-            None => Decision::Refuse(unknown_name()),
-        }
-    }
-
-    /// The entry for a name as spelled, or else as it reads from the directory that the emulator was started in; a
-    /// daemon that has changed its directory since still means that one.
-    fn look_up(&self, name: &Name) -> Option<Entry> {
-        let as_spelled = self.by_name.get(name.as_bytes());
-        let entry = as_spelled.or_else(|| self.by_name.get(&absolute(&self.working_directory, name.as_bytes())));
-        entry.copied()
-    }
-}
-
-/// All the ways to spell a grant's name that are understood: as given, made absolute, and with links resolved.
-fn spellings(working_directory: &Path, grant: &Grant) -> [Vec<u8>; 3] {
-    let resolved = grant.pin.path().as_os_str().as_bytes().to_vec();
-    [resolved, absolute(working_directory, &grant.name), grant.name.clone()]
-}
-
-/// The flags of a reopening: as asked for, but nothing is created, and the link to the pin must be followed.
-fn open_flags(flags: OpenFlags) -> OFlags {
-    let flags =
-        flags.without(OpenBits::CREATE).without(OpenBits::NOFOLLOW).with(OpenBits::CLOEXEC).with(OpenBits::NOCTTY);
-    OFlags::from_bits_retain(u32::from_ne_bytes(flags.to_linux().to_ne_bytes()))
-}
-
-fn unknown_name() -> Refusal {
-    Refusal {
-        reason: "nothing on the emulator's command line, and no header of an image that it names, names this file"
-            .into(),
-        advice: "name it there (-drive, -blockdev, ...) when the guest is started".into(),
-    }
-}
-
-fn too_much(grant: &Grant) -> Refusal {
-    let (reason, advice) = match grant.role {
-        Role::Output => (
-            format!("`{}` grants only to write it, as a log is written", grant.option),
-            "open it as the option says: to write, or to append where append=on is given",
-        ),
-        Role::Backing => (
-            format!("it is a backing file of `{}`, which is granted for reading only", grant.option),
-            "commit with `qemu-img commit` while the guest is off",
-        ),
-        Role::Image => (
-            format!("`{}` grants it for reading only", grant.option),
-            "leave out readonly=on, read-only=on or media=cdrom there, if the guest is to write",
-        ),
-        _ => (format!("`{}` grants it for reading only", grant.option), "name it by an option that writes to it"),
-    };
-    Refusal { reason, advice: advice.into() }
-}
-
-fn errno(errno: rustix::io::Errno) -> Errno {
-    Errno::from_io(&errno.into())
 }

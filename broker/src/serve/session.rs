@@ -1,23 +1,19 @@
-//! One agent's connection: its requests, and what is under way for it.
+//! One client's connection: its requests, and what is under way for it.
 
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use protocol::{
-    Answer, Errno, Name, OpenFlags, RefusedCall, RequestBody, RequestId, ServerHandshake, ServerSession, Step,
-};
+use protocol::{Answer, Errno, RefusedCall, RequestBody, RequestId, ServerHandshake, ServerSession, Step};
 
 use super::Broker;
 use super::audit::Audit;
-use super::grants::{Decision, Refusal};
-use super::workers::{Done, Job, Ticket, Workers};
-
-/// How long the emulator waits for a file until it is told that it failed. An NFSv4 server that restarts grants nothing
-/// for 90 seconds (its grace period, nfsd(7)), and a guest should outlive that.
-const DEADLINE: Duration = Duration::from_secs(120);
+use super::policy::Decision;
+use super::refusal::Refusal;
+use super::work::Failure;
+use super::workers::{Job, Ticket, Workers};
 
 /// A connection, before and after its handshake.
 #[derive(Debug)]
@@ -34,14 +30,12 @@ enum State {
     Over,
 }
 
-/// A request that a worker carries out.
+/// A request that is being carried out elsewhere.
 #[derive(Debug)]
 struct UnderWay {
     request: RequestId,
     deadline: Instant,
-    kind: &'static str,
-    name: String,
-    flags: Option<String>,
+    body: RequestBody,
 }
 
 impl Session {
@@ -50,6 +44,18 @@ impl Session {
     pub fn start(socket: OwnedFd) -> Option<Self> {
         let handshake = ServerHandshake::new(socket).ok()?;
         Some(Self { state: State::Greeting(handshake), under_way: HashMap::new() })
+    }
+
+    /// Ends it: the client is gone, or is served no more.
+    pub fn end(&mut self) {
+        self.state = State::Over;
+        self.under_way.clear();
+    }
+
+    /// Whether it has ended.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        matches!(self.state, State::Over)
     }
 
     /// When the oldest request that is under way must be given up.
@@ -66,20 +72,11 @@ impl Session {
         self.greet()?;
         while let State::Open(session) = &mut self.state {
             let Some((request, body)) = session.try_recv()? else { break };
-            match body {
-                RequestBody::Open { name, flags, .. } => {
-                    let decision = broker.grants.decide_open(&name, flags);
-                    self.carry_out(broker, request, decision, &Asked::open(&name, flags))?;
-                }
-                RequestBody::Unlink { name } => {
-                    let decision = broker.grants.decide_unlink(&name);
-                    self.carry_out(broker, request, decision, &Asked::unlink(&name))?;
-                }
-                RequestBody::Refused(call) => {
-                    broker.audit.refused("call", &call_name(call), None, &unlisted_call());
-                    self.reply(request, Answer::Done)?;
-                }
+            if let RequestBody::Refused(call) = &body {
+                broker.audit.refused("call", &call_name(*call), None, &Refusal::unlisted_call());
             }
+            let decision = broker.policy.decide(&body);
+            self.carry_out(broker, request, body, decision)?;
         }
         Ok(())
     }
@@ -100,31 +97,27 @@ impl Session {
         &mut self,
         broker: &mut Broker,
         request: RequestId,
+        body: RequestBody,
         decision: Decision,
-        asked: &Asked,
     ) -> Result<(), protocol::Error> {
-        let flags = asked.flags.as_deref();
-        let (grant, work) = match decision {
-            Decision::Carry(grant, work) => (grant, work),
+        let ticket = next_ticket();
+        let begun = match decision {
+            Decision::Work(work) => broker.workers.submit(Job { ticket, work }),
+            Decision::Forward(link, name, flags) => broker.links.forward(link, ticket, &name, flags),
+            Decision::Done => return self.reply(request, Answer::Done),
+            Decision::Status(status) => return self.reply(request, Answer::Status(status)),
             Decision::Fail(errno) => return self.reply(request, Answer::Errno(errno)),
             Decision::Refuse(refusal) => {
-                broker.audit.refused(asked.kind, &asked.name, flags, &refusal);
+                let asked = Asked::of(&body);
+                broker.audit.refused(asked.kind, &asked.name, asked.flags.as_deref(), &refusal);
                 return self.reply(request, Answer::Errno(Errno::ACCES));
             }
         };
-        let ticket = next_ticket();
-        if let Err(error) = broker.workers.submit(Job { ticket, grant, work }) {
-            broker.audit.failed(asked.kind, &asked.name, flags, &error);
-            return self.reply(request, Answer::Errno(Errno::from_io(&error)));
+        let deadline = Instant::now() + broker.open_timeout;
+        self.under_way.insert(ticket, UnderWay { request, deadline, body });
+        if let Err(error) = begun {
+            self.complete(&mut broker.audit, ticket, Err(Failure::Errno(error)));
         }
-        let under_way = UnderWay {
-            request,
-            deadline: Instant::now() + DEADLINE,
-            kind: asked.kind,
-            name: asked.name.clone(),
-            flags: asked.flags.clone(),
-        };
-        self.under_way.insert(ticket, under_way);
         Ok(())
     }
 
@@ -141,28 +134,51 @@ impl Session {
         let late: Vec<Ticket> = late.map(|(ticket, _)| *ticket).collect();
         for ticket in late {
             workers.cancel(ticket);
-            self.complete(audit, ticket, Err(io::Error::from_raw_os_error(libc::ETIMEDOUT)));
+            let timeout = io::Error::from_raw_os_error(libc::ETIMEDOUT);
+            self.complete(audit, ticket, Err(Failure::Errno(timeout)));
         }
+    }
+
+    /// What request `ticket` asked for, if it waits in this session.
+    #[must_use]
+    pub fn asked(&self, ticket: Ticket) -> Option<&RequestBody> {
+        self.under_way.get(&ticket).map(|under_way| &under_way.body)
+    }
+
+    /// Decides once more about a request that was overtaken by another one for the same name.
+    pub fn try_again(&mut self, broker: &mut Broker, ticket: Ticket) {
+        let Some(UnderWay { request, body, .. }) = self.under_way.remove(&ticket) else { return };
+        let decision = broker.policy.decide(&body);
+        // The poll loop learns by itself that the agent is gone.
+        let _ = self.carry_out(broker, request, body, decision);
     }
 
     /// Replies with what became of a request. The broker's copy of a descriptor is closed on return: one that was kept
     /// would hold the emulator's image locks after its death.
-    fn complete(&mut self, audit: &mut Audit, ticket: Ticket, result: io::Result<Option<OwnedFd>>) {
-        let Some(UnderWay { request, kind, name, flags, .. }) = self.under_way.remove(&ticket) else { return };
-        let flags = flags.as_deref();
-        let replied = match &result {
+    pub fn complete(&mut self, audit: &mut Audit, ticket: Ticket, result: Result<Option<OwnedFd>, Failure>) {
+        let Some(UnderWay { request, body, .. }) = self.under_way.remove(&ticket) else { return };
+        let asked = Asked::of(&body);
+        let flags = asked.flags.as_deref();
+        let replied = match result {
             Ok(descriptor) => {
-                audit.granted(kind, &name, flags);
+                audit.granted(asked.kind, &asked.name, flags);
                 self.reply_done(request, descriptor.as_ref())
             }
-            Err(error) => {
-                audit.failed(kind, &name, flags, error);
-                self.reply(request, Answer::Errno(Errno::from_io(error)))
+            Err(Failure::Errno(error)) => {
+                // QEMU looks whether a name is free before it makes a file.
+                if error.raw_os_error() != Some(libc::ENOENT) {
+                    audit.failed(asked.kind, &asked.name, flags, &error);
+                }
+                self.reply(request, Answer::Errno(Errno::from_io(&error)))
+            }
+            Err(Failure::Refused(refusal, errno)) => {
+                audit.refused(asked.kind, &asked.name, flags, &refusal);
+                self.reply(request, Answer::Errno(Errno::from_io(&errno.into())))
             }
         };
         if let Err(error) = replied {
             // The agent is gone, or has stopped to read: the poll loop learns of either by itself.
-            audit.failed(kind, &name, flags, &io::Error::other(error));
+            audit.failed(asked.kind, &asked.name, flags, &io::Error::other(error));
         }
     }
 
@@ -194,19 +210,18 @@ struct Asked {
 }
 
 impl Asked {
-    fn open(name: &Name, flags: OpenFlags) -> Self {
-        Self { kind: "open", name: name.to_string(), flags: Some(flags.to_string()) }
-    }
-
-    fn unlink(name: &Name) -> Self {
-        Self { kind: "unlink", name: name.to_string(), flags: None }
-    }
-}
-
-/// Hands a worker's result to the session it belongs to; that of a session that is over is closed.
-pub fn finish(session: Option<&mut Session>, audit: &mut Audit, done: Done) {
-    if let Some(session) = session {
-        session.complete(audit, done.ticket, done.result);
+    fn of(body: &RequestBody) -> Self {
+        let (kind, name, flags) = match body {
+            RequestBody::Open { name, flags } => ("open", Some(name), Some(flags)),
+            RequestBody::Create { name, flags, .. } => ("create", Some(name), Some(flags)),
+            RequestBody::ChangeMedium { name, flags } => ("medium", Some(name), Some(flags)),
+            RequestBody::Unlink { name } => ("unlink", Some(name), None),
+            RequestBody::CommitBegin { name } | RequestBody::CommitEnd { name } => ("commit", Some(name), None),
+            RequestBody::Resolve { name } => ("resolve", Some(name), None),
+            RequestBody::Status => ("status", None, None),
+            RequestBody::Refused(_) => ("call", None, None),
+        };
+        Self { kind, name: name.map(ToString::to_string).unwrap_or_default(), flags: flags.map(ToString::to_string) }
     }
 }
 
@@ -218,11 +233,4 @@ fn next_ticket() -> Ticket {
 
 fn call_name(call: RefusedCall) -> String {
     sandbox_profiles::syscall_name(call.nr).map_or_else(|| format!("number {}", call.nr), str::to_owned)
-}
-
-fn unlisted_call() -> Refusal {
-    Refusal {
-        reason: "the profile qemu-system does not allow this system call".into(),
-        advice: "no option does; please report it if the guest needs it".into(),
-    }
 }

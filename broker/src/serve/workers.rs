@@ -1,24 +1,23 @@
-//! Opening and removing on other threads: either may block for ever (a hung server, a lease), and one stuck file must not
-//! delay a request for another.
+//! Work on other threads: an open may block for ever (a hung server, a lease), and one stuck file must not delay a request
+//! for another.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use rustix::event::EventfdFlags;
 use rustix::fs::{Mode, OFlags};
 
-use super::grants::Grant;
-use crate::open::output;
+use super::work::{Carried, Failure, Neighbourhood, Work};
 
-/// Threads at most. Jobs beyond it wait; a session has at most [`protocol::MAX_IN_FLIGHT`] of them.
-const MAX_THREADS: usize = 16;
+/// Threads at most: as many as one client has requests, so that none of these waits behind a stuck one. A file, or the
+/// look-ups beneath a folder, hold no more of them than their [`Neighbourhood`] says.
+const MAX_THREADS: usize = protocol::MAX_IN_FLIGHT;
 
-/// Bytes of stack for a thread that makes one system call.
-const STACK: usize = 64 * 1024;
+/// Bytes of stack for a thread that makes a few system calls with names of 4096 bytes.
+const STACK: usize = 128 * 1024;
 
 /// Which request of which session a job answers.
 pub type Ticket = u64;
@@ -28,19 +27,8 @@ pub type Ticket = u64;
 pub struct Job {
     /// Comes back with the result.
     pub ticket: Ticket,
-    /// The file.
-    pub grant: Arc<Grant>,
-    /// What to do with it.
+    /// What to do.
     pub work: Work,
-}
-
-/// What is done with a granted file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Work {
-    /// Open it anew, with these flags.
-    Open(OFlags),
-    /// Remove its name.
-    Remove,
 }
 
 /// Something that was carried out.
@@ -48,8 +36,8 @@ pub enum Work {
 pub struct Done {
     /// The job's.
     pub ticket: Ticket,
-    /// The new descriptor, where there is one, or what the system call said.
-    pub result: io::Result<Option<OwnedFd>>,
+    /// What it came to.
+    pub result: Result<Carried, Failure>,
 }
 
 #[derive(Debug)]
@@ -68,6 +56,8 @@ struct State {
     results: VecDeque<Done>,
     threads: usize,
     idle: usize,
+    /// Threads that are in each neighbourhood.
+    busy: HashMap<Neighbourhood, usize>,
 }
 
 /// The threads. They are started when there is work for them, after the process was confined.
@@ -148,12 +138,13 @@ impl Queues {
 
     fn work(&self) {
         loop {
-            let job = self.next_job();
-            let result = match job.work {
-                Work::Open(flags) => self.open(&job.grant, flags).map(Some),
-                Work::Remove => remove(&job.grant).map(|()| None),
-            };
-            self.lock().results.push_back(Done { ticket: job.ticket, result });
+            let Job { ticket, work } = self.next_job();
+            let neighbourhood = work.neighbourhood();
+            let result = work.carry_out(self.own_descriptors.as_fd());
+            let mut state = self.lock();
+            state.leave(neighbourhood);
+            state.results.push_back(Done { ticket, result });
+            drop(state);
             // Cannot fail short of 2^64 results.
             let _ = rustix::io::write(&self.results_wait, &1_u64.to_ne_bytes());
         }
@@ -162,7 +153,7 @@ impl Queues {
     fn next_job(&self) -> Job {
         let mut state = self.lock();
         loop {
-            if let Some(job) = state.jobs.pop_front() {
+            if let Some(job) = state.take_job() {
                 return job;
             }
             state.idle += 1;
@@ -170,18 +161,27 @@ impl Queues {
             state.idle -= 1;
         }
     }
-
-    /// Opens the pinned inode anew: a new file description, with no lock and no flag shared with any other.
-    fn open(&self, grant: &Grant, flags: OFlags) -> io::Result<OwnedFd> {
-        let number = rustix::path::DecInt::from_fd(grant.source());
-        let opened = rustix::fs::openat(&self.own_descriptors, number, flags, Mode::empty())?;
-        grant.opened.store(true, Ordering::Relaxed);
-        Ok(opened)
-    }
 }
 
-/// Removes the name of a file that the broker made for the emulator, if it still is that file's name.
-fn remove(grant: &Grant) -> io::Result<()> {
-    let home = grant.home.as_ref().ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))?;
-    output::remove(home, &grant.pin)
+impl State {
+    /// The oldest job whose neighbourhood has room for another thread.
+    fn take_job(&mut self) -> Option<Job> {
+        let busy = &self.busy;
+        let has_room = |job: &Job| {
+            let neighbourhood = job.work.neighbourhood();
+            busy.get(&neighbourhood).is_none_or(|threads| *threads < neighbourhood.threads)
+        };
+        let job = self.jobs.iter().position(has_room).and_then(|position| self.jobs.remove(position))?;
+        *self.busy.entry(job.work.neighbourhood()).or_default() += 1;
+        Some(job)
+    }
+
+    fn leave(&mut self, neighbourhood: Neighbourhood) {
+        if let Some(threads) = self.busy.get_mut(&neighbourhood) {
+            *threads -= 1;
+            if *threads == 0 {
+                self.busy.remove(&neighbourhood);
+            }
+        }
+    }
 }

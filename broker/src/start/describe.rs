@@ -2,12 +2,13 @@
 
 use std::collections::HashSet;
 use std::ffi::{CString, OsStr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use landlock::AccessFs;
+use protocol::SOCKET_VARIABLE as OWN_SOCKET;
 use sandbox_profiles::{LandlockRight, Place, Profile};
 
 use super::{Error, Start};
@@ -17,13 +18,14 @@ use crate::confine::landlock::{EmulatorDomain, Rights, Rule};
 use crate::confine::mounts::{Exposed, Layout, PrivateDirectory};
 use crate::confine::{Command, Sandbox, seccomp};
 use crate::paths::absolute_path;
+use crate::serve::folders::Purpose;
 
 impl Start {
-    /// The sandbox of this start; `keeper` and `life` are the agent's.
+    /// The sandbox of this start; `broker` and `life` are the agent's, `own` is the emulator's own connection.
     ///
     /// # Errors
     /// [`Error::Nul`], [`Error::Filter`].
-    pub fn sandbox(&self, broker: OwnedFd, life: Option<OwnedFd>) -> Result<Sandbox, Error> {
+    pub fn sandbox(&self, broker: OwnedFd, life: Option<OwnedFd>, own: Option<OwnedFd>) -> Result<Sandbox, Error> {
         let plan = &self.plan;
         let descriptors: Vec<i32> = (0..3).chain(plan.command.descriptors.iter().copied()).collect();
         let variant = plan.host.filter_variant(&descriptors, &plan.command, std::process::id());
@@ -39,7 +41,7 @@ impl Start {
                 abi: plan.host.abi,
                 needs_capability: plan.host.ptrace_scope > 0,
             },
-            emulator: self.command()?,
+            emulator: self.command(own)?,
         })
     }
 
@@ -69,6 +71,12 @@ impl Start {
                     pin: Arc::clone(&grant.pin),
                 })
                 .collect(),
+            media: plan
+                .folders
+                .iter()
+                .filter(|folder| folder.purpose == Purpose::Media)
+                .map(|folder| Arc::clone(&folder.pin))
+                .collect(),
             working_directory: plan.working_directory.clone(),
         }
     }
@@ -95,20 +103,26 @@ impl Start {
         brokered.extend(plan.absent.iter().map(|(name, _)| name.clone()));
         let layout = self.layout();
         let links = layout.links.iter().map(|(at, _)| at);
-        let private = layout.private.iter().map(|directory| &directory.at);
         let searched = &plan.installation.searched;
-        let paths = layout.trees.iter().chain(links).chain(&layout.devices).chain(private).chain(searched);
-        let mut native: Vec<Vec<u8>> = paths.map(|path| path.as_os_str().as_bytes().to_vec()).collect();
+        let paths = layout.trees.iter().chain(links).chain(&layout.devices).chain(searched);
+        let bytes = |path: &PathBuf| path.as_os_str().as_bytes().to_vec();
+        let mut native: Vec<Vec<u8>> = paths.map(bytes).collect();
         native.extend(plan.firmware_folders.iter().map(|folder| folder.name.clone()));
-        Names::new(brokered, native)
+        let private = layout.private.iter().map(|directory| bytes(&directory.at)).collect();
+        Names::new(brokered, native, private)
     }
 
-    fn command(&self) -> Result<Command, Error> {
+    fn command(&self, own: Option<OwnedFd>) -> Result<Command, Error> {
         let nul = |_| Error::Nul;
         let arguments = self.plan.command.argv.iter().map(|word| CString::new(word.as_bytes()));
-        let environment =
-            std::env::vars_os().map(|(name, value)| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()));
+        let has_own = own.is_some();
+        let environment = std::env::vars_os()
+            .filter(|(name, _)| !has_own || name != OWN_SOCKET)
+            .map(|(name, value)| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()));
+        let own_variable = own.as_ref().map(|socket| CString::new(format!("{OWN_SOCKET}={}", socket.as_raw_fd())));
+        let environment = environment.chain(own_variable);
         Ok(Command {
+            own_socket: own,
             path: CString::new(self.plan.installation.binary.as_os_str().as_bytes()).map_err(nul)?,
             arguments: arguments.collect::<Result<_, _>>().map_err(nul)?,
             environment: environment.collect::<Result<_, _>>().map_err(nul)?,

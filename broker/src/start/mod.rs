@@ -3,7 +3,7 @@
 mod describe;
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,34 +11,51 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::confine::landlock::Rights;
 use crate::confine::{seccomp, settle};
+use crate::control::place::{self, ControlPlace};
 use crate::open::access::needs_override;
 use crate::open::output::{self, Home};
 use crate::open::private::PrivateFolder;
 use crate::plan::{Output, Plan};
-use crate::serve::grants::{Access, Grant, Role};
+use crate::serve::folders::Folder;
+use crate::serve::grants::{Grant, Role};
 
 /// A start that is ready to be carried out.
 #[derive(Debug)]
 pub struct Start {
     plan: Plan,
     private: Vec<(PathBuf, Option<PrivateFolder>)>,
+    control: Option<ControlPlace>,
 }
 
 /// What is left to the broker of a start.
 #[derive(Debug)]
 pub struct Belongings {
     private: Vec<PrivateFolder>,
+    control: Option<ControlPlace>,
+}
+
+/// A start in the hands of the broker.
+#[derive(Debug)]
+pub struct Parts {
+    /// The grants.
+    pub grants: Vec<Grant>,
+    /// The declared folders.
+    pub folders: Vec<Folder>,
+    /// The control socket, listening.
+    pub control: Option<OwnedFd>,
+    /// What has to be removed at the end.
+    pub belongings: Belongings,
 }
 
 impl Start {
     /// Makes the files and folders that the plan has for this guest. If one cannot be made, the others are removed again.
     ///
     /// # Errors
-    /// [`Error::Make`].
-    pub fn prepare(mut plan: Plan) -> Result<Self, Error> {
+    /// [`Error::Make`]. [`Error::Control`]: a guest named `name` runs.
+    pub fn prepare(mut plan: Plan, name: Option<&str>) -> Result<Self, Error> {
         let outputs = std::mem::take(&mut plan.outputs);
-        let mut start = Self { plan, private: Vec::new() };
-        match start.make_all(&outputs) {
+        let mut start = Self { plan, private: Vec::new(), control: None };
+        match start.make_all(&outputs).and_then(|()| start.claim_control(name)) {
             Ok(()) => Ok(start),
             Err(error) => {
                 start.abandon();
@@ -66,8 +83,32 @@ impl Start {
         Ok(())
     }
 
+    /// Takes a control socket by the name that the operator gave, or else by QEMU's, or by the process's number. A guest
+    /// that can have none runs without.
+    fn claim_control(&mut self, name: Option<&str>) -> Result<(), Error> {
+        if self.plan.command.informational {
+            return Ok(());
+        }
+        let number = std::process::id().to_string();
+        let guest = self.plan.command.guest_name.clone();
+        let mut claimed = ControlPlace::claim(name.or(guest.as_deref()).unwrap_or(&number));
+        if name.is_none() && matches!(claimed, Err(place::Error::Taken(_))) {
+            claimed = ControlPlace::claim(&number);
+            self.plan
+                .notices
+                .push(format!("a guest of this name runs already; `broker ctl {number}` speaks to this one"));
+        }
+        match claimed {
+            Ok(control) => self.control = Some(control),
+            Err(error @ place::Error::Taken(_)) => return Err(Error::Control(error)),
+            Err(error) => self.plan.notices.push(format!("`broker ctl` will not reach this guest: {error}")),
+        }
+        Ok(())
+    }
+
     /// Removes what was made.
     pub fn abandon(&self) {
+        self.control.iter().for_each(ControlPlace::remove);
         remove_unopened(self.plan.grants.iter());
         remove_folders(self.private.iter().filter_map(|(_, folder)| folder.as_ref()));
     }
@@ -82,7 +123,8 @@ impl Start {
     pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let homes = self.plan.grants.iter().filter_map(|grant| grant.home.as_ref());
         let rights = self.broker_rights().into_iter().map(|(descriptor, _)| descriptor);
-        rights.chain(homes.map(|home| home.folder.as_fd()))
+        let control = self.control.iter().flat_map(ControlPlace::descriptors);
+        rights.chain(homes.map(|home| home.folder.as_fd())).chain(control)
     }
 
     /// The rights of the broker itself: one rule a grant, and what takes cleaning up.
@@ -90,15 +132,16 @@ impl Start {
     pub fn broker_rights(&self) -> Vec<(BorrowedFd<'_>, Rights)> {
         let mut rights = Vec::new();
         for grant in &self.plan.grants {
-            let wanted = match grant.access {
-                Access::ReadOnly => settle::reading(),
-                Access::AppendOnly => settle::only_appending(),
-                Access::WriteOnly => settle::only_writing(),
-                Access::ReadWrite => settle::writing(),
-            };
-            rights.push((grant.pin.as_fd(), wanted));
+            rights.push((grant.pin.as_fd(), settle::rights(grant.access)));
             let removable = grant.home.as_ref().filter(|home| home.created || grant.role == Role::PidFile);
             rights.extend(removable.map(|home| (home.folder.as_fd(), settle::removing_files())));
+        }
+        for folder in &self.plan.folders {
+            rights.push((folder.pin.as_fd(), settle::rights_beneath(folder.purpose)));
+        }
+        if let Some(control) = &self.control {
+            rights.push((control.folder.as_fd(), settle::removing_files()));
+            rights.push((control.parent.as_fd(), settle::removing_folders()));
         }
         for folder in self.private.iter().filter_map(|(_, folder)| folder.as_ref()) {
             rights.push((folder.parent.as_fd(), settle::removing_folders()));
@@ -107,18 +150,24 @@ impl Start {
         rights
     }
 
-    /// The grants, for the broker, and what it has to remove at the end.
-    #[must_use]
-    pub fn into_grants(self) -> (Vec<Grant>, Belongings) {
+    /// What the broker serves, and what it has to remove at the end.
+    ///
+    /// # Errors
+    /// `EMFILE`: no descriptor is left.
+    pub fn into_parts(self) -> io::Result<Parts> {
         let private = self.private.into_iter().filter_map(|(_, folder)| folder).collect();
-        (self.plan.grants, Belongings { private })
+        let listening = self.control.as_ref().map(|control| control.socket.try_clone()).transpose();
+        let belongings = Belongings { private, control: self.control };
+        let control = listening.inspect_err(|_| belongings.remove(&self.plan.grants))?;
+        Ok(Parts { grants: self.plan.grants, folders: self.plan.folders, control, belongings })
     }
 }
 
 impl Belongings {
     /// Removes what was made for a guest that has ended: its private folders, and the files that it never opened.
-    pub fn remove<'a>(&self, grants: impl Iterator<Item = &'a Grant>) {
-        remove_unopened(grants);
+    pub fn remove<'a>(&self, grants: impl IntoIterator<Item = &'a Grant>) {
+        remove_unopened(grants.into_iter());
+        self.control.iter().for_each(ControlPlace::remove);
         remove_folders(self.private.iter());
     }
 }
@@ -168,6 +217,9 @@ pub enum Error {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The guest's name is taken.
+    #[error(transparent)]
+    Control(place::Error),
     /// The filter does not compile.
     #[error(transparent)]
     Filter(seccomp::Error),

@@ -1,0 +1,318 @@
+//! `broker ctl NAME ...`.
+
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use protocol::{Channel, Name, Received};
+use rustix::fs::FileType;
+
+use super::holder::{self, Holding};
+use super::message::{Answer, GuestStatus, ListedGrant, Offer, Order, OrderBody, Use, VERSION};
+use super::place;
+use crate::confine::capabilities::Keep;
+use crate::confine::landlock;
+use crate::open::access::needs_override;
+use crate::open::chain::{self, ImageRoots, Rules, Top};
+use crate::open::pin::{Pin, check_access};
+use crate::paths::absolute_path;
+use crate::prober::Prober;
+use crate::serve::grants::{Access, Role};
+
+/// What the operator wants.
+#[derive(Debug)]
+pub enum Wish {
+    /// To know how the guest does.
+    Status {
+        /// As JSON.
+        json: bool,
+    },
+    /// To grant a file.
+    Grant {
+        /// The file.
+        path: PathBuf,
+        /// For writing too.
+        write: bool,
+        /// For one use.
+        once: bool,
+        /// Its format, if its backing chain is to be granted with it.
+        format: Option<String>,
+    },
+    /// To take a grant back.
+    Revoke(PathBuf),
+    /// To let backing files be written.
+    AllowCommit {
+        /// Which; none: all that the guest has.
+        path: Option<PathBuf>,
+        /// For one commit.
+        once: bool,
+    },
+}
+
+/// Does it.
+///
+/// # Errors
+/// [`Error`]: what failed, and what to do.
+pub fn run(guest: &str, wish: &Wish) -> Result<(), Error> {
+    let mut guest = Guest { channel: Channel::new(place::connect(guest)?)? };
+    match wish {
+        Wish::Status { json } => guest.status(*json),
+        Wish::Grant { path, write, once, format } => guest.grant(path, *write, *once, format.as_deref()),
+        Wish::Revoke(path) => guest.order(OrderBody::Revoke(name_of(&absolute(path)?)?), None),
+        Wish::AllowCommit { path: Some(path), once } => guest.allow_commit(path, *once),
+        Wish::AllowCommit { path: None, once } => guest.allow_all_commits(*once),
+    }
+}
+
+/// A guest that runs.
+struct Guest {
+    channel: Channel,
+}
+
+impl Guest {
+    fn ask(&mut self, body: OrderBody, link: Option<&OwnedFd>) -> Result<Answer, Error> {
+        self.channel.send(&Order { version: VERSION, body }, link.map(AsFd::as_fd))?;
+        let Received { message, .. } = self.channel.recv::<Answer>()?;
+        match message {
+            Answer::Failed(reason) => Err(Error::Failed(reason)),
+            answer => Ok(answer),
+        }
+    }
+
+    fn order(&mut self, body: OrderBody, link: Option<&OwnedFd>) -> Result<(), Error> {
+        match self.ask(body, link)? {
+            Answer::Done => Ok(()),
+            _ => Err(Error::Nonsense),
+        }
+    }
+
+    fn status(&mut self, json: bool) -> Result<(), Error> {
+        let Answer::Status(status) = self.ask(OrderBody::Status, None)? else { return Err(Error::Nonsense) };
+        let grants = self.grants()?;
+        let mut out = io::stdout().lock();
+        let written =
+            if json { write_json(&mut out, &status, &grants) } else { write_words(&mut out, &status, &grants) };
+        written.map_err(Error::Output)
+    }
+
+    fn grants(&mut self) -> Result<Vec<ListedGrant>, Error> {
+        let (mut grants, mut next) = (Vec::new(), Some(0));
+        while let Some(first) = next {
+            let Answer::List(page) = self.ask(OrderBody::List(first), None)? else { return Err(Error::Nonsense) };
+            grants.extend(page.grants);
+            next = page.next;
+        }
+        Ok(grants)
+    }
+
+    fn grant(&mut self, path: &Path, write: bool, once: bool, format: Option<&str>) -> Result<(), Error> {
+        let path = absolute(path)?;
+        let access = if write { Access::ReadWrite } else { Access::ReadOnly };
+        let top = pin(&path, write)?;
+        let mut holdings = Vec::new();
+        if let Some(format) = format {
+            holdings = chain_below(&path, &top, format)?;
+        }
+        let name = name_of(&path)?;
+        // The chain first, so that the image is never there without it.
+        holdings.push(Holding { pin: Arc::new(top), name, access, role: Role::Image });
+        self.offer(&path, holdings, once, OrderBody::Grant)
+    }
+
+    fn allow_commit(&mut self, path: &Path, once: bool) -> Result<(), Error> {
+        let path = absolute(path)?;
+        let pin = Arc::new(pin(&path, true)?);
+        let holding = Holding { pin, name: name_of(&path)?, access: Access::ReadWrite, role: Role::Backing };
+        self.offer(&path, vec![holding], once, OrderBody::Commit)
+    }
+
+    fn allow_all_commits(&mut self, once: bool) -> Result<(), Error> {
+        let working_directory = PathBuf::from("/");
+        let backing: Vec<ListedGrant> = self
+            .grants()?
+            .into_iter()
+            .filter(|grant| grant.role == Role::Backing && grant.identity.is_some())
+            .collect();
+        if backing.is_empty() {
+            return Err(Error::Failed("this guest has no backing file".into()));
+        }
+        for grant in backing {
+            let path = absolute_path(&working_directory, std::ffi::OsStr::from_bytes(&grant.name));
+            self.allow_commit(&path, once)?;
+        }
+        Ok(())
+    }
+
+    /// Starts a holder, and offers what it holds.
+    fn offer(
+        &mut self,
+        path: &Path,
+        holdings: Vec<Holding>,
+        once: bool,
+        order: fn(Offer) -> OrderBody,
+    ) -> Result<(), Error> {
+        let granted_with = name_of(path)?;
+        let abi = landlock::abi()?;
+        let mut keep = Keep::Nothing;
+        let mut offers = Vec::new();
+        for Holding { pin, name, access, role } in &holdings {
+            if needs_override(pin.as_fd(), *access == Access::ReadWrite).unwrap_or(false) {
+                keep = Keep::opening_any_file();
+            }
+            offers.push(Offer {
+                name: name.clone(),
+                resolved: name_of(pin.path())?,
+                granted_with: granted_with.clone(),
+                identity: pin.identity(),
+                access: *access,
+                role: *role,
+                // What lies below the image is read whenever the image is.
+                once: once && *name == granted_with,
+            });
+        }
+        let links = holder::begin(holdings, abi, keep)?;
+        for (offer, link) in offers.into_iter().zip(&links) {
+            self.order(order(offer), Some(link))?;
+        }
+        Ok(())
+    }
+}
+
+/// What lies below an image whose format the operator states.
+fn chain_below(path: &Path, top: &Pin, format: &str) -> Result<Vec<Holding>, Error> {
+    let prober = Prober::new().map_err(Error::Prober)?;
+    let folder = top.path().parent().unwrap_or(Path::new("/"));
+    let image_roots = ImageRoots { named: Vec::new(), implied: vec![folder.to_owned()] };
+    let rules = Rules { working_directory: Path::new("/"), image_roots: &image_roots };
+    let image = Top { name: path.as_os_str(), pin: top, format: Some(format), follows_header: true };
+    let chain = chain::walk(&image, &rules, &|pin, format| prober.probe(pin, format))?;
+    for warning in chain.warnings {
+        eprintln!("broker: {warning}");
+    }
+    let members = chain.members.into_iter().map(|member| {
+        let path = absolute_path(Path::new("/"), &member.name);
+        let (pin, name) = (Arc::new(member.pin), name_of(&path)?);
+        Ok(Holding { pin, name, access: Access::ReadOnly, role: Role::Backing })
+    });
+    members.collect()
+}
+
+fn pin(path: &Path, write: bool) -> Result<Pin, Error> {
+    let failed = |source| Error::Open { path: path.to_owned(), source };
+    let pin = Pin::take(path).map_err(failed)?;
+    match pin.file_type() {
+        FileType::RegularFile | FileType::BlockDevice => {}
+        _ => return Err(Error::Kind(path.to_owned())),
+    }
+    check_access(pin.as_fd(), write).map_err(failed)?;
+    Ok(pin)
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, Error> {
+    let folder = std::env::current_dir().map_err(Error::WorkingDirectory)?;
+    Ok(absolute_path(&folder, path.as_os_str()))
+}
+
+fn name_of(path: &Path) -> Result<Name, Error> {
+    Name::new(path.as_os_str().as_bytes()).map_err(|_| Error::TooLong(path.to_owned()))
+}
+
+fn write_json(out: &mut impl Write, status: &GuestStatus, grants: &[ListedGrant]) -> io::Result<()> {
+    let [granted, refused, failed] = status.requests;
+    let grants: Vec<serde_json::Value> = grants
+        .iter()
+        .map(|grant| {
+            serde_json::json!({
+                "name": String::from_utf8_lossy(&grant.name), "option": grant.option, "access": grant.access,
+                "role": grant.role, "later": grant.later, "commit": grant.commit,
+            })
+        })
+        .collect();
+    let whole = serde_json::json!({
+        "guest": status.guest, "pid": status.pid, "granted": status.granted, "grants": grants,
+        "requests": { "granted": granted, "refused": refused, "failed": failed },
+    });
+    serde_json::to_writer_pretty(&mut *out, &whole)?;
+    writeln!(out)
+}
+
+fn write_words(out: &mut impl Write, status: &GuestStatus, grants: &[ListedGrant]) -> io::Result<()> {
+    let protocol::Status { grants: count, commits, files_created, files_allowed, bytes_created, bytes_allowed } =
+        status.granted;
+    let [granted, refused, failed] = status.requests;
+    writeln!(out, "guest      {}, process {}", status.guest, status.pid)?;
+    writeln!(out, "requests   {granted} granted, {refused} refused, {failed} failed")?;
+    writeln!(out, "created    {files_created} of {files_allowed} files, {bytes_created} of {bytes_allowed} bytes")?;
+    writeln!(out, "grants     {count}, of which {commits} backing files may be written")?;
+    for grant in grants {
+        let name = grant.name.escape_ascii();
+        let access = match grant.access {
+            Access::ReadOnly => "read-only",
+            Access::AppendOnly => "append-only",
+            Access::WriteOnly => "write-only",
+            Access::ReadWrite => "read-write",
+        };
+        write!(out, "grant      {name} {access}, as {:?}, by `{}`", grant.role, grant.option)?;
+        for (usage, what) in [(grant.later, "granted"), (grant.commit, "commit allowed")] {
+            match usage {
+                Some(Use::Always) => write!(out, "; {what} by broker ctl")?,
+                Some(Use::Once) => write!(out, "; {what} once by broker ctl")?,
+                Some(Use::Spent) => write!(out, "; {what} once by broker ctl, used up")?,
+                None => {}
+            }
+        }
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+/// Why an order was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No way to the guest.
+    #[error(transparent)]
+    Place(#[from] place::Error),
+    /// The connection failed.
+    #[error("the guest's broker does not answer: {0}")]
+    Channel(#[from] protocol::Error),
+    /// The broker said no.
+    #[error("{0}")]
+    Failed(String),
+    /// The broker said something else than it was asked for.
+    #[error("the guest's broker gave an answer that does not fit; is it of another version?")]
+    Nonsense,
+    /// The file cannot be used.
+    #[error("cannot open {}: {source}", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The file is no image.
+    #[error("{} is neither a regular file nor a block device; only those can be granted", .0.display())]
+    Kind(PathBuf),
+    /// A name that no request can hold.
+    #[error("{} is too long for a name", .0.display())]
+    TooLong(PathBuf),
+    /// The current folder is gone.
+    #[error("cannot find the current folder: {0}; change to one that exists")]
+    WorkingDirectory(io::Error),
+    /// A chain that is refused.
+    #[error(transparent)]
+    Chain(#[from] chain::Error),
+    /// The prober cannot be made.
+    #[error("cannot prepare to read image headers: {0}")]
+    Prober(crate::confine::seccomp::Error),
+    /// No Landlock.
+    #[error(transparent)]
+    Landlock(#[from] landlock::Error),
+    /// No holder.
+    #[error(transparent)]
+    Holder(#[from] holder::Error),
+    /// Standard output is closed.
+    #[error("cannot write to standard output: {0}")]
+    Output(io::Error),
+}

@@ -1,0 +1,11 @@
+//! `broker ctl`: the operator's way to a guest that runs.
+//!
+//! - [`message`]: what is said over the control socket;
+//! - [`place`]: where that socket is;
+//! - [`holder`]: the process that holds what is granted later;
+//! - [`client`]: the program `broker ctl`.
+
+pub mod client;
+pub mod holder;
+pub mod message;
+pub mod place;

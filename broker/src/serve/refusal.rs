@@ -1,0 +1,166 @@
+//! Why something is refused, and what would allow it, in the operator's words.
+
+use super::folders::Place;
+use super::grants::Role;
+use super::ledger::{Full, Limits};
+use super::table::Slot;
+
+/// Why something is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Why.
+    pub reason: String,
+    /// What would allow it.
+    pub advice: String,
+}
+
+impl Refusal {
+    fn new(reason: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { reason: reason.into(), advice: advice.into() }
+    }
+
+    /// A name that stands for nothing.
+    #[must_use]
+    pub fn unknown_name() -> Self {
+        Self::new(
+            "nothing on the emulator's command line, and no header of an image that it names, names this file",
+            "name it there (-drive, -blockdev, ...) or as --medium PATH when the guest is started, or say `broker ctl NAME \
+             grant PATH` while it runs",
+        )
+    }
+
+    /// A file that was to be created where nothing may be.
+    #[must_use]
+    pub fn no_creation(folder: &[u8]) -> Self {
+        Self::new(
+            "the emulator may create no files there",
+            format!("--allow create={} when the guest is started", folder.escape_ascii()),
+        )
+    }
+
+    /// More access than was granted.
+    #[must_use]
+    pub fn too_much(slot: &Slot) -> Self {
+        let option = slot.option();
+        match slot.role() {
+            Role::Output => Self::new(
+                format!("`{option}` grants only to write it, as a log is written"),
+                "open it as the option says: to write, or to append where append=on is given",
+            ),
+            Role::Backing => Self::commit(slot),
+            Role::Image => Self::new(
+                format!("`{option}` grants it for reading only"),
+                "leave out readonly=on, read-only=on or media=cdrom there, if the guest is to write; or `broker ctl NAME \
+                 grant PATH --write`",
+            ),
+            Role::Medium => Self::new(
+                format!("`{option}` grants it as a medium, which is never written"),
+                "insert it read-only (read-only-mode=read-only)",
+            ),
+            Role::File | Role::PidFile | Role::Memory | Role::Device | Role::Created => {
+                Self::new(format!("`{option}` grants it for reading only"), "name it by an option that writes to it")
+            }
+        }
+    }
+
+    /// A backing file that may not be written, or not once more.
+    #[must_use]
+    pub fn commit(slot: &Slot) -> Self {
+        let name = slot.name().escape_ascii();
+        let reason = if slot.commit.is_some() {
+            format!("it is a backing file of `{}`, and the permission for one commit is used up", slot.option())
+        } else {
+            format!("it is a backing file of `{}`, which is granted for reading only", slot.option())
+        };
+        Self::new(
+            reason,
+            format!(
+                "--allow commit or --allow commit={name} when the guest is started, or `broker ctl NAME allow commit {name}`"
+            ),
+        )
+    }
+
+    /// A permission for one use that was used.
+    #[must_use]
+    pub fn used_up() -> Self {
+        Self::new(
+            "`broker ctl grant --once` granted it for one use, which is over",
+            "`broker ctl NAME grant PATH` again",
+        )
+    }
+
+    /// Something that is no medium was to be inserted.
+    #[must_use]
+    pub fn no_medium() -> Self {
+        Self::new(
+            "it is no medium that was named",
+            "--medium PATH or --medium-dir DIR when the guest is started, or `broker ctl NAME grant PATH` while it runs",
+        )
+    }
+
+    /// A link was to be followed out of a declared folder, or in one for new files at all.
+    #[must_use]
+    pub fn leads_out(place: &Place) -> Self {
+        Self::new(
+            format!("a symbolic link leads out of {}", place.folder.at.display()),
+            "declare the folder in which the file is",
+        )
+    }
+
+    /// A medium that is something else.
+    #[must_use]
+    pub fn no_regular_file(place: &Place) -> Self {
+        Self::new(
+            format!("only regular files beneath {} may be inserted", place.folder.at.display()),
+            "name a device by --medium PATH",
+        )
+    }
+
+    /// A file that stands where new ones may be created.
+    #[must_use]
+    pub fn not_created_here(place: &Place) -> Self {
+        Self::new(
+            format!("{} is for new files, and this one was not created for this guest", place.folder.at.display()),
+            "choose a name that is free, or say `broker ctl NAME grant PATH --write`",
+        )
+    }
+
+    /// A bound on new files.
+    #[must_use]
+    pub fn full(full: Full, limits: Limits) -> Self {
+        match full {
+            Full::Files => Self::new(
+                format!("{} files that were created for this guest exist already", limits.files),
+                "remove one, or give a greater --create-files when the guest is started",
+            ),
+            Full::Bytes => Self::new(
+                format!("the files that were created for this guest take up {} bytes or more", limits.bytes),
+                "remove one, or give a greater --create-bytes when the guest is started",
+            ),
+        }
+    }
+
+    /// A removal of what was not created for the emulator.
+    #[must_use]
+    pub fn not_to_remove(option: &str) -> Self {
+        Self::new(
+            format!("`{option}` grants to open the file, not to remove it"),
+            "remove it yourself once the guest has ended",
+        )
+    }
+
+    /// `O_PATH`.
+    #[must_use]
+    pub fn path_only() -> Self {
+        Self::new("descriptors that only stand for a path (O_PATH) are never handed out", "open the file itself")
+    }
+
+    /// A system call that is not on the profile's list.
+    #[must_use]
+    pub fn unlisted_call() -> Self {
+        Self::new(
+            "the profile qemu-system does not allow this system call",
+            "no option does; please report it if the guest needs it",
+        )
+    }
+}

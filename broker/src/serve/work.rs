@@ -1,0 +1,231 @@
+//! What is done with files on the threads that may block: each piece of work is a few system calls on what was pinned, or
+//! beneath a folder that was declared.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use protocol::{OpenBits, OpenFlags};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
+
+use super::folders::Place;
+use super::grants::{Access, Grant, Role};
+use super::ledger::{Full, Ledger};
+use super::refusal::Refusal;
+use crate::open::output::{self, Home};
+use crate::open::pin::Pin;
+
+/// Permissions that a new file can have: reading and writing. The umask takes away more.
+const PERMISSIONS: u32 = 0o666;
+
+/// Something to be done.
+#[derive(Debug)]
+pub enum Work {
+    /// Open a pinned file anew.
+    Open(Arc<Grant>, OpenFlags),
+    /// Remove the name of a file that the broker made for the emulator.
+    Remove(Arc<Grant>),
+    /// Open a medium that nobody has pinned.
+    Insert(Place, OpenFlags),
+    /// Create a file.
+    Create(Box<Creation>),
+    /// Find out what stands where the emulator could create a file, but did not.
+    LookAt(Place),
+}
+
+/// A file to be created.
+#[derive(Debug)]
+pub struct Creation {
+    /// Where.
+    pub place: Place,
+    /// Its name as the emulator spells it.
+    pub name: Vec<u8>,
+    /// How it is opened.
+    pub flags: OpenFlags,
+    /// Its permissions, before they are masked.
+    pub mode: u32,
+    /// Who owns it: uid and gid; none: whoever this process is.
+    pub owner: Option<(u32, u32)>,
+    /// What may be created.
+    pub ledger: Arc<Ledger>,
+}
+
+/// What it came to.
+#[derive(Debug)]
+pub enum Carried {
+    /// The new descriptor.
+    Opened(OwnedFd),
+    /// The new file.
+    Created(OwnedFd, Arc<Grant>),
+    /// The name is gone.
+    Removed(Arc<Grant>),
+}
+
+/// Why it came to nothing.
+#[derive(Debug)]
+pub enum Failure {
+    /// The kernel or a file server said no.
+    Errno(io::Error),
+    /// The policy did, with the errno for the emulator.
+    Refused(Refusal, rustix::io::Errno),
+}
+
+impl<E: Into<io::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Errno(error.into())
+    }
+}
+
+/// What may get stuck together: a file, or all look-ups beneath a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Neighbourhood {
+    inode: (u64, u64),
+    /// Threads that may be in it at a time.
+    pub threads: usize,
+}
+
+impl Work {
+    /// What this work may get stuck with.
+    #[must_use]
+    pub fn neighbourhood(&self) -> Neighbourhood {
+        match self {
+            // Two: an open that reads need not wait for one that writes, as at a file lease.
+            Self::Open(grant, _) | Self::Remove(grant) => Neighbourhood { inode: grant.pin.identity(), threads: 2 },
+            Self::Insert(place, _) | Self::LookAt(place) => Neighbourhood::of(place),
+            Self::Create(creation) => Neighbourhood::of(&creation.place),
+        }
+    }
+
+    /// Does it. `own_descriptors` is `/proc/self/fd`.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn carry_out(self, own_descriptors: BorrowedFd<'_>) -> Result<Carried, Failure> {
+        match self {
+            Self::Open(grant, flags) => {
+                let opened = reopen(own_descriptors, grant.source(flags), open_flags(flags))?;
+                grant.opened.store(true, Ordering::Relaxed);
+                Ok(Carried::Opened(opened))
+            }
+            Self::Remove(grant) => {
+                let home = grant.home.as_ref().ok_or(rustix::io::Errno::NOENT)?;
+                output::remove(home, &grant.pin)?;
+                Ok(Carried::Removed(grant))
+            }
+            Self::Insert(place, flags) => insert(own_descriptors, &place, flags),
+            Self::Create(creation) => creation.carry_out(own_descriptors),
+            Self::LookAt(place) => look_at(&place),
+        }
+    }
+}
+
+impl Neighbourhood {
+    fn of(place: &Place) -> Self {
+        Self { inode: place.folder.pin.identity(), threads: 8 }
+    }
+}
+
+/// Opens the inode behind `source` anew: a new file description, with no lock and no flag shared with any other.
+fn reopen(own_descriptors: BorrowedFd<'_>, source: BorrowedFd<'_>, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    rustix::fs::openat(own_descriptors, rustix::path::DecInt::from_fd(source), flags, Mode::empty())
+}
+
+/// The flags of a reopening: as asked for, but the link to the pin must be followed.
+fn open_flags(flags: OpenFlags) -> OFlags {
+    let flags =
+        flags.without(OpenBits::EXCLUSIVE).without(OpenBits::NOFOLLOW).with(OpenBits::CLOEXEC).with(OpenBits::NOCTTY);
+    OFlags::from_bits_retain(u32::from_ne_bytes(flags.to_linux().to_ne_bytes()))
+}
+
+fn insert(own_descriptors: BorrowedFd<'_>, place: &Place, flags: OpenFlags) -> Result<Carried, Failure> {
+    let found = match place.look_up(ResolveFlags::empty()) {
+        Err(rustix::io::Errno::XDEV | rustix::io::Errno::LOOP) => return Err(refused(Refusal::leads_out(place))),
+        other => other?,
+    };
+    // A FIFO would block, and a device has effects.
+    let status = rustix::fs::fstat(&found)?;
+    if FileType::from_raw_mode(status.st_mode) != FileType::RegularFile {
+        return Err(refused(Refusal::no_regular_file(place)));
+    }
+    Ok(Carried::Opened(reopen(own_descriptors, found.as_fd(), open_flags(flags))?))
+}
+
+fn look_at(place: &Place) -> Result<Carried, Failure> {
+    let (folder, name) = place.parent().map_err(|errno| in_folder(place, errno))?;
+    rustix::fs::statat(&folder, &name, AtFlags::SYMLINK_NOFOLLOW)?;
+    Err(refused(Refusal::not_created_here(place)))
+}
+
+impl Creation {
+    fn carry_out(self, own_descriptors: BorrowedFd<'_>) -> Result<Carried, Failure> {
+        let (folder, name) = self.place.parent().map_err(|errno| in_folder(&self.place, errno))?;
+        if rustix::fs::statat(&folder, &name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+            return Err(self.exists());
+        }
+        let ledger = Arc::clone(&self.ledger);
+        let place = ledger.reserve().map_err(|full| self.full(full))?;
+        let mode = Mode::from_raw_mode(self.mode & PERMISSIONS);
+        let file = match rustix::fs::openat(&folder, &name, self.creating_flags(), mode) {
+            Err(rustix::io::Errno::EXIST) => return Err(self.exists()),
+            other => other?,
+        };
+        let home = Home { folder, name, created: true };
+        let pin = Pin::of(reopen(own_descriptors, file.as_fd(), OFlags::PATH | OFlags::CLOEXEC)?)?;
+        if let Err(error) = self.finish(file.as_fd()) {
+            // Nobody has it yet.
+            let _ = output::remove(&home, &pin);
+            return Err(error.into());
+        }
+        let pin = Arc::new(pin);
+        place.fill(&pin);
+        let grant = Grant {
+            role: Role::Created,
+            option: "--allow create".into(),
+            access: Access::ReadWrite,
+            pin,
+            view: None,
+            name: self.name,
+            home: Some(home),
+            opened: AtomicBool::new(true),
+        };
+        Ok(Carried::Created(file, Arc::new(grant)))
+    }
+
+    /// A file system without `O_DIRECT` would say so only after it had made the file, so that flag is set later.
+    fn creating_flags(&self) -> OFlags {
+        open_flags(self.flags.without(OpenBits::DIRECT)) | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW
+    }
+
+    /// What is left to do with the new file.
+    fn finish(&self, file: BorrowedFd<'_>) -> rustix::io::Result<()> {
+        if let Some((uid, gid)) = self.owner {
+            rustix::fs::fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+        }
+        if self.flags.contains(OpenBits::DIRECT) {
+            let flags = rustix::fs::fcntl_getfl(file)?;
+            rustix::fs::fcntl_setfl(file, flags | OFlags::DIRECT)?;
+        }
+        Ok(())
+    }
+
+    fn exists(&self) -> Failure {
+        Failure::Refused(Refusal::not_created_here(&self.place), rustix::io::Errno::EXIST)
+    }
+
+    fn full(&self, full: Full) -> Failure {
+        Failure::Refused(Refusal::full(full, self.ledger.limits), rustix::io::Errno::DQUOT)
+    }
+}
+
+/// The errno of a look-up in a folder for new files; links are not followed there.
+fn in_folder(place: &Place, errno: rustix::io::Errno) -> Failure {
+    match errno {
+        rustix::io::Errno::XDEV | rustix::io::Errno::LOOP => refused(Refusal::leads_out(place)),
+        other => other.into(),
+    }
+}
+
+fn refused(refusal: Refusal) -> Failure {
+    Failure::Refused(refusal, rustix::io::Errno::ACCESS)
+}
