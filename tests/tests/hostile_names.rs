@@ -77,7 +77,8 @@ fn attack(
 fn no_name_leads_to_another_guests_image() -> Result<()> {
     need!(Broker, UserNamespaces, Qemu, Landlock);
     let (finished, audit) = attack("names", NAMES, |command| command)?;
-    let of_victim = |line: &&Value| line["request"] == "open" && line["name"].to_string().contains("victim");
+    let asked = |line: &&Value| line["request"] == "open" || line["request"] == "create";
+    let of_victim = |line: &&Value| asked(line) && line["name"].to_string().contains("victim");
     assert_eq!(audit.iter().filter(of_victim).count(), 13, "each brokered attempt is written down: {audit:?}");
     for line in &audit {
         assert_eq!(line["outcome"], "refused", "{line}");

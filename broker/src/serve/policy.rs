@@ -72,18 +72,13 @@ impl Policy {
     /// An open of a name that was not pinned.
     fn open_beneath(&self, name: &Name, flags: OpenFlags) -> Decision {
         let name = self.table.absolute(name.as_bytes());
-        if let Some(refusal) = never(flags) {
-            return refusal;
-        }
-        if let Some(place) = self.folders.locate(Purpose::Media, &name)
-            && only_reads(flags)
-        {
-            return Decision::Work(Work::Insert(place, flags));
-        }
-        match self.folders.locate(Purpose::Creation, &name) {
-            Some(place) => Decision::Work(Work::LookAt(place)),
-            None => Decision::Refuse(Refusal::unknown_name()),
-        }
+        let medium = self.folders.locate(Purpose::Media, &name).filter(|_| only_reads(flags));
+        let work = match (medium, self.folders.locate(Purpose::Creation, &name)) {
+            (Some(place), _) => Work::Insert(place, flags),
+            (None, Some(place)) => Work::LookAt(place),
+            (None, None) => return Decision::Refuse(Refusal::unknown_name()),
+        };
+        never(flags).unwrap_or(Decision::Work(work))
     }
 
     fn decide_create(&mut self, name: &Name, flags: OpenFlags, mode: FileMode) -> Decision {
@@ -95,13 +90,13 @@ impl Policy {
             Some(Found::Slot(_, slot)) => return open_slot(slot, flags),
             None => {}
         }
-        if let Some(refusal) = never(flags) {
-            return refusal;
-        }
         let absolute = self.table.absolute(name.as_bytes());
         let Some(place) = self.folders.locate(Purpose::Creation, &absolute) else {
             return Decision::Refuse(Refusal::no_creation(parent(&absolute)));
         };
+        if let Some(refusal) = never(flags) {
+            return refusal;
+        }
         Decision::Work(Work::Create(Box::new(Creation {
             place,
             name: name.as_bytes().to_vec(),

@@ -31,7 +31,7 @@ fn list(calls: &[Call], how: impl Fn(&Call) -> char) -> String {
 /// and says of what has no name yet what an older kernel would.
 fn agents_answer(call: &Call) -> &'static str {
     match call.name().as_str() {
-        "open" | "openat" | "creat" | "unlink" => "EFAULT",
+        "open" | "openat" | "creat" | "unlink" | "readlink" | "readlinkat" => "EFAULT",
         name if name.starts_with("number ") => "ENOSYS",
         _ => "EPERM",
     }
