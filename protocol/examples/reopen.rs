@@ -1,5 +1,7 @@
-//! A program in the emulator's place that asks for reopens over a connection of its own:
-//! `broker --protocol-socket OPTIONS -- reopen ACTION [-- ACTION]...`
+//! A program in the emulator's place that asks for reopens over a connection of its own. The arguments there are an
+//! emulator's, for they say what is granted, so what to ask for stands in the environment:
+//! `ACTIONS='direct a.qcow2; commit base.qcow2' broker --protocol-socket --allow commit -- reopen -drive file=a.qcow2`.
+//! Anywhere else it takes `reopen ACTION [-- ACTION]...`.
 //!
 //! Each action is one of `direct NAME`, `commit NAME`, `medium NAME` and `status`, and prints one line: the flags that
 //! each descriptor has by F_GETFL, or the name of the errno with which the broker refused. Exit status 0 if
@@ -26,8 +28,13 @@ enum Action {
 }
 
 fn main() -> ExitCode {
-    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
-    let parsed: Option<Vec<_>> = arguments.split(|argument| argument == "--").map(action).collect();
+    let parsed: Option<Vec<_>> = match std::env::var("ACTIONS") {
+        Ok(actions) => actions.split(';').map(|text| action(&words(text))).collect(),
+        Err(_) => {
+            let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+            arguments.split(|argument| argument == "--").map(action).collect()
+        }
+    };
     let Some(actions) = parsed else {
         eprintln!("usage: reopen (direct NAME | commit NAME | medium NAME | status) [-- ...]");
         return ExitCode::from(2);
@@ -40,6 +47,11 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// The verb and the name of an action in the environment.
+fn words(text: &str) -> Vec<OsString> {
+    text.trim().splitn(2, ' ').map(OsString::from).collect()
 }
 
 /// The action that one list of arguments names.

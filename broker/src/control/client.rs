@@ -1,5 +1,6 @@
 //! `broker ctl NAME ...`.
 
+use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -129,7 +130,6 @@ impl Guest {
     }
 
     fn allow_all_commits(&mut self, once: bool) -> Result<(), Error> {
-        let working_directory = PathBuf::from("/");
         let backing: Vec<ListedGrant> = self
             .grants()?
             .into_iter()
@@ -139,8 +139,7 @@ impl Guest {
             return Err(Error::Failed("this guest has no backing file".into()));
         }
         for grant in backing {
-            let path = absolute_path(&working_directory, std::ffi::OsStr::from_bytes(&grant.name));
-            self.allow_commit(&path, once)?;
+            self.allow_commit(Path::new(OsStr::from_bytes(&grant.path)), once)?;
         }
         Ok(())
     }
@@ -225,7 +224,7 @@ fn write_json(out: &mut impl Write, status: &GuestStatus, grants: &[ListedGrant]
         .iter()
         .map(|grant| {
             serde_json::json!({
-                "name": String::from_utf8_lossy(&grant.name), "option": grant.option, "access": grant.access,
+                "path": String::from_utf8_lossy(&grant.path), "option": grant.option, "access": grant.access,
                 "role": grant.role, "later": grant.later, "commit": grant.commit,
             })
         })
@@ -247,7 +246,7 @@ fn write_words(out: &mut impl Write, status: &GuestStatus, grants: &[ListedGrant
     writeln!(out, "created    {files_created} of {files_allowed} files, {bytes_created} of {bytes_allowed} bytes")?;
     writeln!(out, "grants     {count}, of which {commits} backing files may be written")?;
     for grant in grants {
-        let name = grant.name.escape_ascii();
+        let name = grant.path.escape_ascii();
         let access = match grant.access {
             Access::ReadOnly => "read-only",
             Access::AppendOnly => "append-only",

@@ -101,8 +101,8 @@ pub struct Page {
 /// One grant.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ListedGrant {
-    /// The file, as the emulator names it.
-    pub name: Vec<u8>,
+    /// The file's absolute path.
+    pub path: Vec<u8>,
     /// What granted it.
     pub option: String,
     /// The greatest access.

@@ -8,7 +8,9 @@ use serde::Serialize;
 use super::Plan;
 use crate::confine::identity::Identity;
 use crate::installation::Installation;
+use crate::serve::folders::Purpose;
 use crate::serve::grants::{Access, Role};
+use crate::serve::ledger::Limits;
 
 #[derive(Serialize)]
 struct Shown<'a> {
@@ -17,6 +19,9 @@ struct Shown<'a> {
     installation: &'a Installation,
     grants: Vec<ShownGrant>,
     made: Vec<ShownGrant>,
+    folders: Vec<ShownFolder>,
+    create_limits: Limits,
+    create_owner: Option<(u32, u32)>,
     private: Vec<ShownPrivate>,
     absent: Vec<String>,
     inherited_descriptors: Vec<i32>,
@@ -26,6 +31,7 @@ struct Shown<'a> {
     landlock_abi: i32,
     stand_ins: Vec<&'static str>,
     broker_keeps_dac_override: bool,
+    broker_keeps_chown: bool,
     notices: &'a [String],
 }
 
@@ -37,6 +43,12 @@ struct ShownGrant {
     option: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     inode_at: Option<String>,
+}
+
+#[derive(Serialize)]
+struct ShownFolder {
+    at: String,
+    purpose: Purpose,
 }
 
 #[derive(Serialize)]
@@ -76,6 +88,10 @@ fn show(plan: &Plan) -> Shown<'_> {
         option: output.option.clone(),
         inode_at: None,
     });
+    let folders = plan
+        .folders
+        .iter()
+        .map(|folder| ShownFolder { at: folder.pin.path().display().to_string(), purpose: folder.purpose });
     let private = plan.private.iter().map(|private| ShownPrivate {
         at: private.at.display().to_string(),
         on_disk_in: private.on_disk_in.as_ref().map(|folder| folder.display().to_string()),
@@ -86,6 +102,9 @@ fn show(plan: &Plan) -> Shown<'_> {
         installation: &plan.installation,
         grants: grants.collect(),
         made: made.collect(),
+        folders: folders.collect(),
+        create_limits: plan.limits,
+        create_owner: plan.owner,
         private: private.collect(),
         absent: plan.absent.iter().map(|(name, _)| String::from_utf8_lossy(name).into_owned()).collect(),
         inherited_descriptors: plan.command.descriptors.iter().copied().collect(),
@@ -95,6 +114,7 @@ fn show(plan: &Plan) -> Shown<'_> {
         landlock_abi: plan.host.abi as i32,
         stand_ins: crate::check::stand_ins(plan.host.abi).into_iter().map(|(_, stand_in)| stand_in).collect(),
         broker_keeps_dac_override: plan.keeps_override,
+        broker_keeps_chown: plan.owner.is_some(),
         notices: &plan.notices,
     }
 }
@@ -128,6 +148,17 @@ fn write_words(out: &mut impl Write, shown: &Shown<'_>) -> io::Result<()> {
         let verb = if grant.inode_at.is_some() { "grant" } else { "make" };
         writeln!(out, "{verb:<10} {} {access}, as {:?}, by `{}`", grant.name, grant.role, grant.option)?;
     }
+    for folder in &shown.folders {
+        match folder.purpose {
+            Purpose::Media => writeln!(out, "media      regular files beneath {} read-only", folder.at)?,
+            Purpose::Creation => {
+                let Limits { files, bytes } = shown.create_limits;
+                let owner =
+                    shown.create_owner.map_or(String::new(), |(uid, gid)| format!(", for uid {uid}, gid {gid}"));
+                writeln!(out, "create     {files} files of {bytes} bytes in all beneath {}{owner}", folder.at)?;
+            }
+        }
+    }
     for private in &shown.private {
         let place = private.on_disk_in.as_ref().map_or("in memory".into(), |folder| format!("on disk in {folder}"));
         writeln!(out, "private    {} {place}", private.at)?;
@@ -153,6 +184,9 @@ fn write_words(out: &mut impl Write, shown: &Shown<'_>) -> io::Result<()> {
     }
     if shown.broker_keeps_dac_override {
         writeln!(out, "keep       CAP_DAC_OVERRIDE, in the broker, to open what belongs to others")?;
+    }
+    if shown.broker_keeps_chown {
+        writeln!(out, "keep       CAP_CHOWN, in the broker, to give new files away")?;
     }
     shown.notices.iter().try_for_each(|notice| writeln!(out, "note       {notice}"))
 }

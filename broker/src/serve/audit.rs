@@ -140,6 +140,12 @@ impl Audit {
         self.record(&Event { request, name, flags, outcome: Outcome::Granted, reason: None, advice: None });
     }
 
+    /// Records an order of the operator that was carried out.
+    pub fn ordered(&mut self, order: &str) {
+        let (request, outcome) = ("control", Outcome::Granted);
+        self.record(&Event { request, name: order, flags: None, outcome, reason: None, advice: None });
+    }
+
     /// Records a refusal.
     pub fn refused(&mut self, request: &'static str, name: &str, flags: Option<&str>, refusal: &Refusal) {
         self.totals.refused += 1;

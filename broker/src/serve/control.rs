@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Bytes that the grants of one page take up at most, so that the page fits into a message.
 const PAGE: usize = 6000;
 
-/// Bytes that a grant takes up in a page beside its name and its option.
+/// Bytes that a grant takes up in a page beside its path and its option.
 const LISTED: usize = 64;
 
 /// Number of a connection, never used twice.
@@ -232,7 +232,7 @@ impl Broker {
                 None => return Answer::Failed("the backing file is not granted any more".into()),
             },
         }
-        self.audit.granted("control", &written, None);
+        self.audit.ordered(&written);
         Answer::Done
     }
 
@@ -266,7 +266,7 @@ impl Broker {
         for link in links {
             self.links.remove(link);
         }
-        self.audit.granted("control", &format!("{path} revoked"), None);
+        self.audit.ordered(&format!("{path} revoked"));
         Answer::Done
     }
 
@@ -283,8 +283,8 @@ impl Broker {
         let mut room = PAGE;
         let mut page = Page { grants: Vec::new(), next: None };
         for (number, slot) in self.policy.table.from(first) {
-            let listed = listed(slot);
-            let size = LISTED + listed.name.len() + listed.option.len();
+            let listed = listed(slot, self.policy.table.absolute(slot.name()));
+            let size = LISTED + listed.path.len() + listed.option.len();
             if size > room && !page.grants.is_empty() {
                 page.next = Some(number);
                 break;
@@ -296,7 +296,7 @@ impl Broker {
     }
 }
 
-fn listed(slot: &Slot) -> ListedGrant {
+fn listed(slot: &Slot, path: Vec<u8>) -> ListedGrant {
     let usage = |held: &Held| match held.once {
         None => Use::Always,
         Some(Once::Spent) => Use::Spent,
@@ -307,7 +307,7 @@ fn listed(slot: &Slot) -> ListedGrant {
         File::Held(held) => (None, Some(usage(held))),
     };
     ListedGrant {
-        name: slot.name().to_vec(),
+        path,
         option: slot.option().chars().take(OPTION_SHOWN / 4).collect(),
         access: slot.access(),
         role: slot.role(),

@@ -104,7 +104,13 @@ impl Session {
         let begun = match decision {
             Decision::Work(work) => broker.workers.submit(Job { ticket, work }),
             Decision::Forward(link, name, flags) => broker.links.forward(link, ticket, &name, flags),
-            Decision::Done => return self.reply(request, Answer::Done),
+            Decision::Done => {
+                if matches!(body, RequestBody::CommitBegin { .. } | RequestBody::CommitEnd { .. }) {
+                    let asked = Asked::of(&body);
+                    broker.audit.granted(asked.kind, &asked.name, None);
+                }
+                return self.reply(request, Answer::Done);
+            }
             Decision::Status(status) => return self.reply(request, Answer::Status(status)),
             Decision::Fail(errno) => return self.reply(request, Answer::Errno(errno)),
             Decision::Refuse(refusal) => {
