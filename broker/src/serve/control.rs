@@ -94,18 +94,22 @@ pub fn accept(broker: &mut Broker) {
         Err(_) => return,
     }
     let Ok(channel) = Channel::new(socket) else { return };
-    if control.connections.len() >= MAX_CONNECTIONS {
-        control.connections.pop_first();
-    }
     let deadline = Instant::now() + PATIENCE;
     control.connections.insert(control.next, Connection { channel, deadline, offer: None });
     control.next += 1;
+    let full = control.connections.len() > MAX_CONNECTIONS;
+    if let Some(oldest) = control.connections.keys().next().copied().filter(|_| full) {
+        close(broker, oldest);
+    }
 }
 
 /// Gives up connections that have been there for too long.
 pub fn expire(broker: &mut Broker, now: Instant) {
-    let Some(control) = &mut broker.control else { return };
-    control.connections.retain(|_, connection| connection.deadline > now);
+    let Some(control) = &broker.control else { return };
+    let late = control.connections.iter().filter(|(_, connection)| connection.deadline <= now);
+    for id in late.map(|(id, _)| *id).collect::<Vec<_>>() {
+        close(broker, id);
+    }
 }
 
 /// Carries out the next order of a connection.
@@ -131,7 +135,7 @@ fn send(broker: &mut Broker, id: ConnectionId, answer: &Answer) {
     let Some(connection) = control.connections.get_mut(&id) else { return };
     // Who does not read is not waited for.
     if connection.channel.try_send(answer, None).is_err() {
-        control.connections.remove(&id);
+        close(broker, id);
     }
 }
 
@@ -213,7 +217,10 @@ impl Broker {
         };
         let connections = self.control.as_mut().map(|control| &mut control.connections);
         let connection = connections.and_then(|connections| connections.get_mut(&id))?;
-        connection.offer = Some((link, offer, kind));
+        // An offer that was not waited for is none any more.
+        if let Some((earlier, ..)) = connection.offer.replace((link, offer, kind)) {
+            self.links.remove(earlier);
+        }
         None
     }
 

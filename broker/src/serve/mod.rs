@@ -233,6 +233,7 @@ fn take_news(sessions: &mut Sessions, broker: &mut Broker, id: LinkId, news: New
     }
 }
 
+/// Comes after the sessions that have something to say, whose places it may change.
 fn take_announcement(sessions: &mut Sessions, broker: &mut Broker) {
     let Some(keeper) = &broker.keeper else { return };
     match packets::receive(keeper.as_fd()) {

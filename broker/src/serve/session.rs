@@ -12,7 +12,7 @@ use super::Broker;
 use super::audit::Audit;
 use super::policy::Decision;
 use super::refusal::Refusal;
-use super::work::Failure;
+use super::work::{Failure, Work};
 use super::workers::{Job, Ticket, Workers};
 
 /// A connection, before and after its handshake.
@@ -102,6 +102,14 @@ impl Session {
     ) -> Result<(), protocol::Error> {
         let ticket = next_ticket();
         let begun = match decision {
+            Decision::Work(Work::Open(grant, flags)) => match broker.workers.open_at_once(&grant, flags) {
+                Some(opened) => {
+                    let result = opened.map(Some).map_err(Failure::from);
+                    self.answer(&mut broker.audit, request, &body, result);
+                    return Ok(());
+                }
+                None => broker.workers.submit(Job { ticket, work: Work::Open(grant, flags) }),
+            },
             Decision::Work(work) => broker.workers.submit(Job { ticket, work }),
             Decision::Forward(link, name, flags) => broker.links.forward(link, ticket, &name, flags),
             Decision::Done => {
@@ -162,8 +170,19 @@ impl Session {
     /// Replies with what became of a request. The broker's copy of a descriptor is closed on return: one that was kept
     /// would hold the emulator's image locks after its death.
     pub fn complete(&mut self, audit: &mut Audit, ticket: Ticket, result: Result<Option<OwnedFd>, Failure>) {
-        let Some(UnderWay { request, body, .. }) = self.under_way.remove(&ticket) else { return };
-        let asked = Asked::of(&body);
+        if let Some(UnderWay { request, body, .. }) = self.under_way.remove(&ticket) {
+            self.answer(audit, request, &body, result);
+        }
+    }
+
+    fn answer(
+        &mut self,
+        audit: &mut Audit,
+        request: RequestId,
+        body: &RequestBody,
+        result: Result<Option<OwnedFd>, Failure>,
+    ) {
+        let asked = Asked::of(body);
         let flags = asked.flags.as_deref();
         let replied = match result {
             Ok(descriptor) => {

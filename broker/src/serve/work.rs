@@ -120,6 +120,33 @@ impl Work {
     }
 }
 
+/// Opens a pinned file at once, where that cannot wait for anything. `None`: it might, or a lease is in the way.
+///
+/// # Errors
+/// Those of `open(2)`.
+pub fn open_at_once(
+    own_descriptors: BorrowedFd<'_>,
+    grant: &Grant,
+    flags: OpenFlags,
+) -> Option<rustix::io::Result<OwnedFd>> {
+    // To truncate a file takes the disk.
+    if !grant.pin.opens_at_once() || flags.contains(OpenBits::TRUNCATE) {
+        return None;
+    }
+    let opened = match reopen(own_descriptors, grant.source(flags), open_flags(flags) | OFlags::NONBLOCK) {
+        Err(rustix::io::Errno::AGAIN) => return None,
+        Err(error) => return Some(Err(error)),
+        Ok(opened) => opened,
+    };
+    grant.opened.store(true, Ordering::Relaxed);
+    if flags.contains(OpenBits::NONBLOCK) {
+        return Some(Ok(opened));
+    }
+    // The file description has the flags that were asked for, and no other.
+    let status = rustix::fs::fcntl_getfl(&opened);
+    Some(status.and_then(|status| rustix::fs::fcntl_setfl(&opened, status - OFlags::NONBLOCK)).map(|()| opened))
+}
+
 impl Neighbourhood {
     fn of(place: &Place) -> Self {
         Self { inode: place.folder.pin.identity(), threads: 8 }
