@@ -91,10 +91,10 @@ pub enum Order {
 /// What can be allowed.
 #[derive(Debug, Subcommand)]
 pub enum What {
-    /// Let QEMU write backing files, to commit into them
+    /// Let QEMU write a backing file, to commit into it
     Commit {
-        /// The backing file [default: all of them]
-        path: Option<PathBuf>,
+        /// The backing file
+        path: PathBuf,
         /// For one commit
         #[arg(long)]
         once: bool,

@@ -1,7 +1,7 @@
 //! A started emulator, and what must be true of it during and after its life.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
@@ -20,6 +20,9 @@ const FAREWELL: Duration = Duration::from_secs(10);
 
 /// Where programs leave things behind.
 const SHARED_FOLDERS: &[&str] = &["/dev/shm", "/run", "/var/tmp"];
+
+/// The folder of all guests' control sockets, which the first start of a host makes, and which stays.
+const CONTROL_SOCKETS: &str = "/run/broker";
 
 /// How a start ended, and what it said.
 #[derive(Debug)]
@@ -45,6 +48,7 @@ impl Surroundings {
         for folder in SHARED_FOLDERS.iter().map(Path::new) {
             seen.extend(names_in(folder)?.into_iter().map(|name| folder.join(name).into_os_string()));
         }
+        seen.remove(OsStr::new(CONTROL_SOCKETS));
         Ok(Self(seen))
     }
 

@@ -11,12 +11,16 @@ use std::thread::JoinHandle;
 use broker::open::pin::Pin;
 use broker::packets;
 use broker::serve::audit::Audit;
-use broker::serve::grants::{Access, Grant, Grants, Role};
+use broker::serve::folders::Folders;
+use broker::serve::grants::{Access, Grant, Role};
+use broker::serve::ledger::{Ledger, Limits};
+use broker::serve::links::Links;
+use broker::serve::policy::Policy;
+use broker::serve::table::Table;
 use broker::serve::workers::Workers;
-use broker::serve::{Broker, serve};
+use broker::serve::{Broker, Life, serve};
 use protocol::{
-    AccessMode, ClientHandshake, ClientSession, FileMode, Name, OpenBits, OpenFlags, ReplyOutcome, RequestBody,
-    SocketMode,
+    AccessMode, ClientHandshake, ClientSession, Name, OpenBits, OpenFlags, ReplyOutcome, RequestBody, SocketMode,
 };
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -25,7 +29,7 @@ use rustix::time::Timespec;
 use tests::{During, Error, PATIENCE, Process, Result, Workdir};
 
 /// The client's first packet (`docs/protocol.md`).
-const HELLO: &[u8] = b"BRKR\x01";
+const HELLO: &[u8] = b"BRKR\x02";
 
 /// The byte that announces a session (`broker::packets`); the broker looks at the descriptor alone.
 const SESSION: u8 = 1;
@@ -59,14 +63,21 @@ impl Served {
         let (keeper, brokers) = packets::pair().during("make the keeper's sockets")?;
         let (started, emulator) = rustix::pipe::pipe().during("make the emulator's pipe")?;
         let mut broker = Broker {
-            grants: Grants::new(workdir.files(), vec![grant], Vec::new()),
+            policy: Policy {
+                table: Table::new(workdir.files(), vec![grant], Vec::new()),
+                folders: Folders::default(),
+                ledger: Arc::new(Ledger::new(Limits::default())),
+                owner: None,
+            },
             audit: Audit::new("hostile".into(), std::process::id(), None, None, false),
             workers: Workers::new().during("prepare the workers")?,
+            links: Links::default(),
+            control: None,
             keeper: Some(brokers),
-            started: Some(started),
-            daemonizes: false,
+            open_timeout: PATIENCE,
+            life: Life::Guest { started: Some(started), daemonizes: false },
         };
-        let thread = std::thread::spawn(move || serve(&mut broker));
+        let thread = std::thread::spawn(move || serve(&mut broker, Vec::new()));
         Ok(Self { workdir, keeper, emulator, thread })
     }
 
@@ -110,7 +121,7 @@ impl Served {
 fn ask(session: &mut ClientSession, name: &str, flags: OpenFlags) -> Result<ReplyOutcome> {
     let unexpected = |error: protocol::Error| Error::Unexpected(format!("ask for {name}: {error}"));
     let name = Name::new(name.as_bytes().to_vec()).map_err(|error| Error::Unexpected(error.to_string()))?;
-    session.request(&RequestBody::Open { name, flags, mode: FileMode::from_raw(0) }).map_err(unexpected)?;
+    session.request(&RequestBody::Open { name, flags }).map_err(unexpected)?;
     session.recv().map(|(_, outcome)| outcome).map_err(unexpected)
 }
 
@@ -150,7 +161,7 @@ fn await_end(socket: &OwnedFd) -> Result<()> {
 
 /// Request 1: opens `granted.raw` for reading.
 fn request() -> Vec<u8> {
-    [&[1, 0, 11][..], b"granted.raw", &[0, 0, 0]].concat()
+    [&[1, 0, 11][..], b"granted.raw", &[0, 0]].concat()
 }
 
 /// xorshift64 (Marsaglia, 2003): the same numbers in every run.
@@ -188,9 +199,9 @@ fn break_rules(served: &Served) -> Result<()> {
     let one = [served.keeper.as_fd()];
     let many = vec![served.keeper.as_fd(); packets::MAX_DESCRIPTORS];
     let (valid, oversize, longer) = (request(), vec![0; 100_000], [request(), vec![0]].concat());
-    let strange_name = [&[1, 0, 4][..], b"a\0b\0", &[0, 0, 0]].concat();
+    let strange_name = [&[1, 0, 4][..], b"a\0b\0", &[0, 0]].concat();
     let first: [(&[u8], &[BorrowedFd<'_>]); 5] =
-        [(b"", none), (b"GET / HTTP/1.0\r\n", none), (b"BRKR\x02", none), (HELLO, &many), (&valid, none)];
+        [(b"", none), (b"GET / HTTP/1.0\r\n", none), (b"BRKR\x01", none), (HELLO, &many), (&valid, none)];
     for (bytes, descriptors) in first {
         let socket = served.connect()?;
         assert!(send(&socket, bytes, descriptors));

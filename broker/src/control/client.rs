@@ -1,6 +1,5 @@
 //! `broker ctl NAME ...`.
 
-use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -43,10 +42,11 @@ pub enum Wish {
     },
     /// To take a grant back.
     Revoke(PathBuf),
-    /// To let backing files be written.
+    /// To let a backing file be written.
     AllowCommit {
-        /// Which; none: all that the guest has.
-        path: Option<PathBuf>,
+        /// Which. It is the operator who names it: a list that the broker gave might be that of a guest that took the
+        /// broker over.
+        path: PathBuf,
         /// For one commit.
         once: bool,
     },
@@ -62,8 +62,7 @@ pub fn run(guest: &str, wish: &Wish) -> Result<(), Error> {
         Wish::Status { json } => guest.status(*json),
         Wish::Grant { path, write, once, format } => guest.grant(path, *write, *once, format.as_deref()),
         Wish::Revoke(path) => guest.order(OrderBody::Revoke(name_of(&absolute(path)?)?), None),
-        Wish::AllowCommit { path: Some(path), once } => guest.allow_commit(path, *once),
-        Wish::AllowCommit { path: None, once } => guest.allow_all_commits(*once),
+        Wish::AllowCommit { path, once } => guest.allow_commit(path, *once),
     }
 }
 
@@ -127,21 +126,6 @@ impl Guest {
         let pin = Arc::new(pin(&path, true)?);
         let holding = Holding { pin, name: name_of(&path)?, access: Access::ReadWrite, role: Role::Backing };
         self.offer(&path, vec![holding], once, OrderBody::Commit)
-    }
-
-    fn allow_all_commits(&mut self, once: bool) -> Result<(), Error> {
-        let backing: Vec<ListedGrant> = self
-            .grants()?
-            .into_iter()
-            .filter(|grant| grant.role == Role::Backing && grant.identity.is_some())
-            .collect();
-        if backing.is_empty() {
-            return Err(Error::Failed("this guest has no backing file".into()));
-        }
-        for grant in backing {
-            self.allow_commit(Path::new(OsStr::from_bytes(&grant.path)), once)?;
-        }
-        Ok(())
     }
 
     /// Starts a holder, and offers what it holds.
@@ -247,13 +231,7 @@ fn write_words(out: &mut impl Write, status: &GuestStatus, grants: &[ListedGrant
     writeln!(out, "grants     {count}, of which {commits} backing files may be written")?;
     for grant in grants {
         let name = grant.path.escape_ascii();
-        let access = match grant.access {
-            Access::ReadOnly => "read-only",
-            Access::AppendOnly => "append-only",
-            Access::WriteOnly => "write-only",
-            Access::ReadWrite => "read-write",
-        };
-        write!(out, "grant      {name} {access}, as {:?}, by `{}`", grant.role, grant.option)?;
+        write!(out, "grant      {name} {}, as {:?}, by `{}`", grant.access, grant.role, grant.option)?;
         for (usage, what) in [(grant.later, "granted"), (grant.commit, "commit allowed")] {
             match usage {
                 Some(Use::Always) => write!(out, "; {what} by broker ctl")?,

@@ -32,8 +32,8 @@ use crate::serve::workers::Workers;
 use crate::serve::{self, Broker, Client, Life};
 use crate::sys::process;
 
-/// How long an open may take; the broker that asked for it has a deadline of its own.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long an open may take: the most that --open-timeout can say, for the broker that asked has the deadline.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(86_400);
 
 /// A file to be held.
 #[derive(Debug)]

@@ -109,8 +109,6 @@ pub struct ListedGrant {
     pub access: Access,
     /// What it is.
     pub role: Role,
-    /// Device and inode number, where this broker has pinned it.
-    pub identity: Option<(u64, u64)>,
     /// Whether it was granted while the guest ran, and how far that is used up.
     pub later: Option<Use>,
     /// The same of the permission to write it although it is a backing file.

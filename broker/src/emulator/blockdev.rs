@@ -34,6 +34,8 @@ pub(super) struct Node {
     pub(super) children: Vec<Child>,
     /// The options say what the backing file is, or that there is none.
     pub(super) backing_given: bool,
+    /// An overlay that the options do not name lies over it: that of `snapshot=on`.
+    pub(super) overlaid: bool,
     /// `raw` with `offset=` or `size=`: a window onto the node below.
     pub(super) window: bool,
 }
@@ -120,6 +122,7 @@ pub(super) fn build(option: &str, keys: Keys, name: Option<OsString>, bare: bool
         auto_read_only: switch(option, &mut keys, "auto-read-only")?,
         children: Vec::new(),
         backing_given: false,
+        overlaid: false,
         window: keys.contains_key("offset") || keys.contains_key("size"),
     };
     let leaf = match kind {

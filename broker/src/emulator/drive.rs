@@ -34,6 +34,7 @@ pub(super) fn read(draft: &mut Draft<'_>, group: &Group) -> Result<(), Error> {
     draft.line.temporary_overlays |= snapshot;
     let mut node = blockdev::build(option, keys, file, false)?;
     // The overlay of snapshot=on takes all writes, and QEMU opens what lies below it O_RDONLY.
+    node.overlaid = snapshot && !cdrom && stated != Some(true);
     node.read_only = Some(snapshot || cdrom || stated == Some(true));
     node.auto_read_only = node.auto_read_only.or(Some(true));
     draft.nodes.push(node);
@@ -87,7 +88,7 @@ fn shortcut(draft: &mut Draft<'_>, option: &str, file: &OsStr, more: &[(&str, &s
 #[cfg(test)]
 mod tests {
     use super::super::resource::{Backing, CommandLine};
-    use super::super::testing::{image, images, line, ro, rw};
+    use super::super::testing::{image, images, line, overlaid, ro, rw};
     use super::*;
 
     fn drive(value: &str) -> CommandLine {
@@ -112,11 +113,13 @@ mod tests {
             "file=x,readonly",
             "file=x,media=cdrom",
             "file=x,media=cdrom,readonly=off",
-            "file=x,snapshot=on",
-            "file=x,snapshot=on,readonly=off",
+            "file=x,snapshot=on,readonly=on",
             "file=x,file.read-only=on",
         ] {
             assert_eq!(images(&drive(value)), [image("x", None, ro(), Backing::Header)], "{value}");
+        }
+        for value in ["file=x,snapshot=on", "file=x,snapshot=on,readonly=off"] {
+            assert_eq!(images(&drive(value)), [overlaid("x", None, ro(), Backing::Header)], "{value}");
         }
         assert_eq!(images(&drive("file=x,readonly=off")), [image("x", None, rw(), Backing::Header)]);
         assert!(line(&["-drive", "file=x,readonly=maybe"]).is_err());
@@ -143,7 +146,7 @@ mod tests {
         let first = line(&["-snapshot", "-drive", "file=x"]).unwrap();
         let last = line(&["-drive", "file=x", "-snapshot"]).unwrap();
         assert!(first.temporary_overlays && last.temporary_overlays);
-        assert_eq!(images(&last), [image("x", None, ro(), Backing::Header)]);
+        assert_eq!(images(&last), [overlaid("x", None, ro(), Backing::Header)]);
         let off = line(&["-snapshot", "-drive", "file=x,snapshot=off"]).unwrap();
         assert!(!off.temporary_overlays);
         assert_eq!(images(&off), [image("x", None, rw(), Backing::Header)]);
@@ -159,7 +162,7 @@ mod tests {
         ));
         assert_eq!(
             found,
-            [image("X", Some("qcow2"), rw(), Backing::Ignored), image("Y", Some("raw"), ro(), Backing::Ignored),]
+            [image("X", Some("qcow2"), rw(), Backing::Ignored), overlaid("Y", Some("raw"), ro(), Backing::Ignored),]
         );
         let found = images(&drive("file=X,backing.driver=raw"));
         assert_eq!(found, [image("X", None, rw(), Backing::Header)]);
@@ -172,7 +175,7 @@ mod tests {
     #[test]
     fn a_backing_file_of_unstated_format_is_probed() {
         let found = images(&drive("file=X,format=qcow2,backing.file.filename=Y"));
-        assert_eq!(found[1], image("Y", None, ro(), Backing::Header));
+        assert_eq!(found[1], overlaid("Y", None, ro(), Backing::Header));
     }
 
     #[test]
@@ -186,7 +189,10 @@ mod tests {
         .unwrap();
         assert_eq!(
             images(&both),
-            [image("top", Some("qcow2"), rw(), Backing::Ignored), image("base", Some("raw"), ro(), Backing::Ignored),]
+            [
+                image("top", Some("qcow2"), rw(), Backing::Ignored),
+                overlaid("base", Some("raw"), ro(), Backing::Ignored),
+            ]
         );
     }
 

@@ -31,6 +31,7 @@ struct Above {
     auto_read_only: bool,
     /// Somebody above may want to write.
     writer: bool,
+    overlaid: bool,
     depth: usize,
 }
 
@@ -86,6 +87,7 @@ fn top() -> Above {
         read_only: false,
         auto_read_only: false,
         writer: true,
+        overlaid: false,
         depth: 0,
     }
 }
@@ -100,6 +102,7 @@ fn walk(node: &Node, above: &Above, names: &BTreeMap<&str, &Node>, found: &mut V
     let here = Above {
         read_only: node.read_only.unwrap_or(above.read_only),
         auto_read_only: node.auto_read_only.unwrap_or(above.auto_read_only),
+        overlaid: node.overlaid || above.overlaid,
         depth: above.depth + 1,
         ..above.clone()
     };
@@ -129,6 +132,7 @@ fn opened(node: &Node, name: &OsString, here: &Above) -> Opened {
             format: here.format.clone(),
             access: if writes { Access::ReadWrite } else { Access::ReadOnly },
             backing: here.backing,
+            overlaid: here.overlaid,
         },
     }
 }
@@ -178,12 +182,19 @@ fn referred_to(child: &Child, parent: &Above) -> Above {
 fn role(child: &Child, parent: &Above) -> Above {
     let writer = parent.writer && !parent.read_only && child.role != Role::Backing;
     let from = if child.role == Role::Main { parent.clone() } else { top() };
-    Above { writer, read_only: parent.read_only, auto_read_only: parent.auto_read_only, depth: parent.depth, ..from }
+    Above {
+        writer,
+        read_only: parent.read_only,
+        auto_read_only: parent.auto_read_only,
+        overlaid: parent.overlaid || child.role == Role::Backing,
+        depth: parent.depth,
+        ..from
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{blockdevs, image, ro, rw};
+    use super::super::testing::{blockdevs, image, overlaid, ro, rw};
     use super::*;
 
     #[test]
@@ -207,7 +218,7 @@ mod tests {
             found,
             [
                 image("/i/top", Some("qcow2"), rw(), Backing::Ignored),
-                image("/i/base", Some("qcow2"), ro(), Backing::Ignored),
+                overlaid("/i/base", Some("qcow2"), ro(), Backing::Ignored),
             ]
         );
     }
@@ -219,7 +230,7 @@ mod tests {
             "driver=qcow2,node-name=t,file.driver=file,file.filename=top,backing=b",
         ])
         .unwrap();
-        assert!(found.contains(&image("base", Some("raw"), rw(), Backing::Ignored)));
+        assert!(found.contains(&overlaid("base", Some("raw"), rw(), Backing::Ignored)));
     }
 
     #[test]
@@ -232,8 +243,8 @@ mod tests {
             found,
             [
                 image("top", Some("qcow2"), rw(), Backing::Ignored),
-                image("mid", Some("qcow2"), ro(), Backing::Ignored),
-                image("base", Some("raw"), ro(), Backing::Ignored),
+                overlaid("mid", Some("qcow2"), ro(), Backing::Ignored),
+                overlaid("base", Some("raw"), ro(), Backing::Ignored),
             ]
         );
     }

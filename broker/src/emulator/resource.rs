@@ -77,6 +77,9 @@ pub struct Image {
     pub access: Access,
     /// Where the image's backing file is named.
     pub backing: Backing,
+    /// Whether it lies under an overlay that the command line names, or under that of `snapshot=on`: read-only, it is
+    /// written only by a commit.
+    pub overlaid: bool,
 }
 
 /// The greatest access to an image.

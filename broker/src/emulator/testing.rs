@@ -45,7 +45,13 @@ pub(super) fn names(line: &CommandLine) -> Vec<(&str, &Kind)> {
 
 pub(super) fn image(name: &str, format: Option<&str>, access: Access, backing: Backing) -> Seen {
     let format = format.map(str::to_owned);
-    (name.to_owned(), Image { format, access, backing })
+    (name.to_owned(), Image { format, access, backing, overlaid: false })
+}
+
+/// The same for one that lies under an overlay.
+pub(super) fn overlaid(name: &str, format: Option<&str>, access: Access, backing: Backing) -> Seen {
+    let (name, found) = image(name, format, access, backing);
+    (name, Image { overlaid: true, ..found })
 }
 
 pub(super) fn rw() -> Access {

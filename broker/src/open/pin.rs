@@ -14,12 +14,7 @@ pub struct Pin {
     descriptor: OwnedFd,
     path: PathBuf,
     status: Stat,
-    opens_at_once: bool,
 }
-
-/// File systems on which an inode that is held is opened without waiting for a disk or a server (statfs(2)).
-const LOCAL: [libc::c_long; 4] =
-    [libc::EXT4_SUPER_MAGIC, libc::XFS_SUPER_MAGIC, libc::BTRFS_SUPER_MAGIC, libc::TMPFS_MAGIC];
 
 impl Pin {
     /// Pins what `path` leads to now, symbolic links included.
@@ -38,9 +33,7 @@ impl Pin {
     pub fn of(descriptor: OwnedFd) -> io::Result<Self> {
         let status = rustix::fs::fstat(&descriptor)?;
         let path = real_path(descriptor.as_fd())?;
-        let regular = FileType::from_raw_mode(status.st_mode) == FileType::RegularFile;
-        let opens_at_once = regular && LOCAL.contains(&rustix::fs::fstatfs(&descriptor)?.f_type);
-        Ok(Self { descriptor, path, status, opens_at_once })
+        Ok(Self { descriptor, path, status })
     }
 
     /// Where the inode was when it was pinned, with every link resolved; for messages and for checks against
@@ -56,16 +49,18 @@ impl Pin {
         FileType::from_raw_mode(self.status.st_mode)
     }
 
+    /// Major and minor number of the device that a block device node stands for.
+    #[must_use]
+    pub fn block_device(&self) -> Option<(u32, u32)> {
+        let device = self.status.st_rdev;
+        let numbers = (rustix::fs::major(device), rustix::fs::minor(device));
+        (self.file_type() == FileType::BlockDevice).then_some(numbers)
+    }
+
     /// Device and inode number, which tell whether two pins hold the same file.
     #[must_use]
     pub fn identity(&self) -> (u64, u64) {
         (self.status.st_dev, self.status.st_ino)
-    }
-
-    /// Whether an open with `O_NONBLOCK`, which does not wait for a lease, does not wait for anything else either.
-    #[must_use]
-    pub fn opens_at_once(&self) -> bool {
-        self.opens_at_once
     }
 
     /// Opens the pinned inode anew, with a file description of its own.

@@ -32,7 +32,10 @@ impl Plan {
                 emulator::Access::ReadOnly => Access::ReadOnly,
                 emulator::Access::ReadWrite => Access::ReadWrite,
             };
-            self.grant(Role::Image, access, Named::by(resource), pin)?;
+            // What lies under an overlay is written only to commit, however it came onto the command line.
+            let role = if image.overlaid && access == Access::ReadOnly { Role::Backing } else { Role::Image };
+            self.plan_block_limits(&pin)?;
+            self.grant(role, access, Named::by(resource), pin)?;
         }
         Ok(())
     }
@@ -69,7 +72,22 @@ impl Plan {
         self.notices.extend(chain.warnings);
         for member in chain.members {
             let named = Named { option: &resource.option, name: &member.name };
+            self.plan_block_limits(&member.pin)?;
             self.grant(Role::Backing, Access::ReadOnly, named, member.pin)?;
+        }
+        Ok(())
+    }
+
+    /// Grants what QEMU reads of a block device's limits (`get_sysfs_str_val` in its block/file-posix.c).
+    pub(super) fn plan_block_limits(&mut self, pin: &Pin) -> Result<(), Error> {
+        let Some((major, minor)) = pin.block_device() else { return Ok(()) };
+        for limit in ["max_segments", "zoned"] {
+            let path = PathBuf::from(format!("/sys/dev/block/{major}:{minor}/queue/{limit}"));
+            // A partition has no queue of its own; QEMU does without.
+            if let Ok(limit) = Pin::take(&path) {
+                let named = Named { option: "a block device", name: path.as_os_str() };
+                self.grant(Role::File, Access::ReadOnly, named, limit)?;
+            }
         }
         Ok(())
     }

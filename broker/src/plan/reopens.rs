@@ -50,6 +50,7 @@ impl Plan {
         let found = match pin.file_type() {
             FileType::RegularFile | FileType::BlockDevice => {
                 let named = Named { option: &option, name: path.as_os_str() };
+                self.plan_block_limits(&pin)?;
                 return self.grant(Role::Medium, Access::ReadOnly, named, pin);
             }
             FileType::Directory => "a folder",

@@ -139,25 +139,19 @@ fn write_words(out: &mut impl Write, shown: &Shown<'_>) -> io::Result<()> {
         writeln!(out, "show       {} read-only", tree.display())?;
     }
     for grant in shown.grants.iter().chain(&shown.made) {
-        let access = match grant.access {
-            Access::ReadOnly => "read-only",
-            Access::AppendOnly => "append-only",
-            Access::WriteOnly => "write-only",
-            Access::ReadWrite => "read-write",
-        };
         let verb = if grant.inode_at.is_some() { "grant" } else { "make" };
-        writeln!(out, "{verb:<10} {} {access}, as {:?}, by `{}`", grant.name, grant.role, grant.option)?;
+        writeln!(out, "{verb:<10} {} {}, as {:?}, by `{}`", grant.name, grant.access, grant.role, grant.option)?;
     }
     for folder in &shown.folders {
         match folder.purpose {
             Purpose::Media => writeln!(out, "media      regular files beneath {} read-only", folder.at)?,
-            Purpose::Creation => {
-                let Limits { files, bytes } = shown.create_limits;
-                let owner =
-                    shown.create_owner.map_or(String::new(), |(uid, gid)| format!(", for uid {uid}, gid {gid}"));
-                writeln!(out, "create     {files} files of {bytes} bytes in all beneath {}{owner}", folder.at)?;
-            }
+            Purpose::Creation => writeln!(out, "create     new files beneath {}", folder.at)?,
         }
+    }
+    if shown.folders.iter().any(|folder| folder.purpose == Purpose::Creation) {
+        let Limits { files, bytes } = shown.create_limits;
+        let owner = shown.create_owner.map_or(String::new(), |(uid, gid)| format!(", for uid {uid}, gid {gid}"));
+        writeln!(out, "create     {files} files at a time, of {bytes} bytes in all{owner}")?;
     }
     for private in &shown.private {
         let place = private.on_disk_in.as_ref().map_or("in memory".into(), |folder| format!("on disk in {folder}"));

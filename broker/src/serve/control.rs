@@ -9,7 +9,7 @@ use rustix::net::{SocketFlags, accept_with, sockopt};
 use rustix::process::Uid;
 
 use super::Broker;
-use super::grants::Role;
+use super::grants::{Access, Role};
 use super::links::{LinkId, Once};
 use super::table::{File, Found, Held, Slot, SlotId};
 use crate::control::message::{
@@ -211,6 +211,12 @@ impl Broker {
                 offer.name
             )));
         }
+        if let Some(option) = self.granted_already(&offer).filter(|_| kind == Kind::Grant) {
+            // A member of a chain that another image shares needs no second grant.
+            let member = offer.granted_with != offer.name;
+            let refusal = format!("{} is granted already, by `{option}`", offer.name);
+            return Some(if member { Answer::Done } else { Answer::Failed(refusal) });
+        }
         let link = match self.links.add(link) {
             Ok(link) => link,
             Err(error) => return Some(Answer::Failed(format!("no more can be granted to this guest: {error}"))),
@@ -224,9 +230,21 @@ impl Broker {
         None
     }
 
+    /// What grants the offered file already, with no less access.
+    fn granted_already(&mut self, offer: &Offer) -> Option<String> {
+        match self.policy.table.look_up(offer.name.as_bytes()) {
+            Some(Found::Slot(_, slot)) => {
+                let same = matches!(&slot.file, File::Pinned(grant) if grant.pin.identity() == offer.identity);
+                let enough = slot.access() == offer.access || slot.access() == Access::ReadWrite;
+                (same && enough).then(|| slot.option().to_owned())
+            }
+            _ => None,
+        }
+    }
+
     fn accept_offer(&mut self, link: LinkId, offer: Offer, kind: Kind) -> Answer {
         let Offer { name, resolved, granted_with, identity, access, role, once } = offer;
-        let written = format!("{name} {}{}", describe(access), if once { ", once" } else { "" });
+        let written = format!("{name} {}{}", access, if once { ", once" } else { "" });
         let held = Held { link, name, granted_with, access, role, once: once.then_some(Once::Unused) };
         match kind {
             Kind::Grant => {
@@ -304,31 +322,21 @@ impl Broker {
 }
 
 fn listed(slot: &Slot, path: Vec<u8>) -> ListedGrant {
-    let usage = |held: &Held| match held.once {
-        None => Use::Always,
+    let usage = |held: &Held| match held.once.map(Once::now) {
+        None | Some(Once::Kept) => Use::Always,
         Some(Once::Spent) => Use::Spent,
-        Some(Once::Unused | Once::Writing) => Use::Once,
+        Some(Once::Unused | Once::Writing | Once::Ending(_)) => Use::Once,
     };
-    let (identity, later) = match &slot.file {
-        File::Pinned(grant) => (Some(grant.pin.identity()), None),
-        File::Held(held) => (None, Some(usage(held))),
+    let later = match &slot.file {
+        File::Pinned(_) => None,
+        File::Held(held) => Some(usage(held)),
     };
     ListedGrant {
         path,
         option: slot.option().chars().take(OPTION_SHOWN / 4).collect(),
         access: slot.access(),
         role: slot.role(),
-        identity,
         later,
         commit: slot.commit.as_ref().map(usage),
-    }
-}
-
-fn describe(access: super::grants::Access) -> &'static str {
-    match access {
-        super::grants::Access::ReadOnly => "read-only",
-        super::grants::Access::AppendOnly => "append-only",
-        super::grants::Access::WriteOnly => "write-only",
-        super::grants::Access::ReadWrite => "read-write",
     }
 }

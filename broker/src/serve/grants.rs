@@ -1,5 +1,6 @@
 //! A grant: one file, and what the emulator may do with it.
 
+use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -34,6 +35,17 @@ impl Access {
             Self::WriteOnly => flags.access() == AccessMode::Write,
             Self::ReadWrite => true,
         }
+    }
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::ReadOnly => "read-only",
+            Self::AppendOnly => "append-only",
+            Self::WriteOnly => "write-only",
+            Self::ReadWrite => "read-write",
+        })
     }
 }
 

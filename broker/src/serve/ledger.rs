@@ -3,7 +3,6 @@
 //! The bytes are looked at when another file is to be created. What the emulator writes into a file that it has is
 //! bounded by the file system alone: no process can be stopped from writing through a descriptor that it holds.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::open::pin::Pin;
@@ -27,21 +26,29 @@ impl Default for Limits {
     }
 }
 
-/// The files that were created and still exist.
+/// The files that were created and still take up room.
 #[derive(Debug)]
 pub struct Ledger {
     /// What may be created.
     pub limits: Limits,
-    pins: Mutex<Pins>,
-    files: AtomicU32,
-    bytes: AtomicU64,
+    /// Held for a few instructions at a time.
+    state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
-struct Pins {
-    created: Vec<Arc<Pin>>,
+struct State {
+    created: Vec<Created>,
     /// Places that are taken by files which are being created.
     reserved: u32,
+    /// What the files took up when it was last looked at.
+    bytes: u64,
+}
+
+#[derive(Debug, Clone)]
+struct Created {
+    pin: Arc<Pin>,
+    /// The emulator had its name removed; it may still have it open, and go on to fill it.
+    removed: bool,
 }
 
 /// Why nothing more may be created.
@@ -63,7 +70,7 @@ impl Ledger {
     /// Nothing created yet.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self { limits, pins: Mutex::default(), files: AtomicU32::new(0), bytes: AtomicU64::new(0) }
+        Self { limits, state: Mutex::default() }
     }
 
     /// Takes a place for one more file. Looks at all that exist, so it may wait for a file server.
@@ -71,54 +78,61 @@ impl Ledger {
     /// # Errors
     /// [`Full`].
     pub fn reserve(&self) -> Result<Reservation<'_>, Full> {
-        let mut pins = self.lock();
-        let mut bytes = 0;
-        // A file whose last name is gone is the emulator's own affair, and so is one that its server has lost.
-        pins.created.retain(|pin| match rustix::fs::fstat(pin.as_ref()) {
-            Ok(status) if status.st_nlink > 0 => {
-                bytes += u64::try_from(status.st_blocks).unwrap_or(0) * BLOCK;
-                true
+        let created = self.lock().created.clone();
+        let (mut bytes, mut gone) = (0, Vec::new());
+        for Created { pin, removed } in created {
+            match rustix::fs::fstat(pin.as_ref()) {
+                Ok(status) if status.st_nlink > 0 || removed => {
+                    bytes += u64::try_from(status.st_blocks).unwrap_or(0) * BLOCK;
+                }
+                // The operator has removed it, or its server has lost it.
+                _ => gone.push(pin.identity()),
             }
-            _ => false,
-        });
-        let files = u32::try_from(pins.created.len()).unwrap_or(u32::MAX);
-        self.files.store(files, Ordering::Relaxed);
-        self.bytes.store(bytes, Ordering::Relaxed);
-        if files.saturating_add(pins.reserved) >= self.limits.files {
+        }
+        let mut state = self.lock();
+        state.created.retain(|created| !gone.contains(&created.pin.identity()));
+        state.bytes = bytes;
+        if state.files().saturating_add(state.reserved) >= self.limits.files {
             return Err(Full::Files);
         }
         if bytes >= self.limits.bytes {
             return Err(Full::Bytes);
         }
-        pins.reserved += 1;
+        state.reserved += 1;
         Ok(Reservation { ledger: self })
     }
 
-    /// How many files there were when it was last looked at, and their bytes. Never waits.
+    /// How many files there were when it was last looked at, and their bytes.
     #[must_use]
     pub fn used(&self) -> (u32, u64) {
-        (self.files.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+        let state = self.lock();
+        (state.files(), state.bytes)
     }
 
-    /// Forgets a file that was removed.
-    pub fn forget(&self, pin: &Pin) {
-        let mut pins = self.lock();
-        pins.created.retain(|created| created.identity() != pin.identity());
-        self.files.store(u32::try_from(pins.created.len()).unwrap_or(u32::MAX), Ordering::Relaxed);
+    /// Notes that the emulator had the name of a file removed. The file counts for as long as the guest runs, for nobody
+    /// can tell whether the emulator still has it open.
+    pub fn note_removal(&self, pin: &Pin) {
+        let mut state = self.lock();
+        let removed = state.created.iter_mut().filter(|created| created.pin.identity() == pin.identity());
+        removed.for_each(|created| created.removed = true);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Pins> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         // No code that holds the lock can panic half-way through a change.
-        self.pins.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn files(&self) -> u32 {
+        u32::try_from(self.created.len()).unwrap_or(u32::MAX)
     }
 }
 
 impl Reservation<'_> {
     /// Enters the file that was created.
     pub fn fill(self, pin: &Arc<Pin>) {
-        let mut pins = self.ledger.lock();
-        pins.created.push(Arc::clone(pin));
-        self.ledger.files.store(u32::try_from(pins.created.len()).unwrap_or(u32::MAX), Ordering::Relaxed);
+        self.ledger.lock().created.push(Created { pin: Arc::clone(pin), removed: false });
     }
 }
 

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use protocol::{
     AccessMode, ClientHandshake, ClientSession, Name, OpenBits, OpenFlags, ReplyOutcome, RequestBody, RequestId, Step,
@@ -23,32 +24,51 @@ const MAX_LINKS: usize = 256;
 pub struct LinkId(u64);
 
 /// How far a permission for one use is used up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Once {
     /// Not at all.
     Unused,
     /// The file was opened for writing, and not for reading since.
     Writing,
+    /// QEMU has gone back to reading, at this time.
+    Ending(Instant),
+    /// QEMU went on to write the file as the guest's own disk.
+    Kept,
     /// Wholly.
     Spent,
 }
 
+/// How long after QEMU has gone back to reading it may still go on to write. It does so, within one step, when it makes
+/// the file that it has committed into the guest's disk (`block-job-complete`), and ends itself if it then may not.
+const PIVOT: Duration = Duration::from_secs(5);
+
 impl Once {
     /// Whether an open with `flags` is still permitted. A permission to write ends when the file, after it was opened for
-    /// writing, is opened only for reading; one to read ends with its first open. Opens without waiting (`O_NONBLOCK`),
-    /// by which QEMU looks what a name is, count for neither.
+    /// writing, is opened only for reading, unless it becomes the guest's disk in the same step; one to read ends with its
+    /// first open. Opens without waiting (`O_NONBLOCK`), by which QEMU looks what a name is, count for neither.
     pub fn admit(&mut self, access: Access, flags: OpenFlags) -> bool {
         let looks = flags.contains(OpenBits::NONBLOCK) && flags.access() == AccessMode::Read;
-        let (admitted, next) = match (*self, only_reads(flags)) {
+        let (admitted, next) = match (self.now(), only_reads(flags)) {
             (Self::Spent, _) => (false, Self::Spent),
             (before, true) if looks => (true, before),
-            (_, false) => (true, Self::Writing),
+            (before @ (Self::Ending(_) | Self::Kept), true) => (true, before),
+            (Self::Ending(_) | Self::Kept, false) => (true, Self::Kept),
+            (Self::Unused | Self::Writing, false) => (true, Self::Writing),
             (Self::Unused, true) if access != Access::ReadOnly => (true, Self::Unused),
-            (Self::Unused | Self::Writing, true) => (true, Self::Spent),
+            (Self::Unused, true) => (true, Self::Spent),
+            (Self::Writing, true) => (true, Self::Ending(Instant::now())),
         };
         *self = next;
         admitted
+    }
+
+    /// What it is by now.
+    #[must_use]
+    pub fn now(self) -> Self {
+        match self {
+            Self::Ending(since) if since.elapsed() >= PIVOT => Self::Spent,
+            other => other,
+        }
     }
 }
 

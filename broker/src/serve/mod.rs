@@ -15,6 +15,7 @@ pub mod workers;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
@@ -194,17 +195,17 @@ fn finish(sessions: &mut Sessions, broker: &mut Broker, done: Done) {
     let result = match result {
         Ok(Carried::Opened(descriptor)) => Ok(Some(descriptor)),
         Ok(Carried::Created(descriptor, grant)) => {
-            broker.policy.table.pin(grant);
+            broker.policy.add_created(grant);
             Ok(Some(descriptor))
         }
         Ok(Carried::Removed(grant)) => {
-            broker.policy.forget(&grant);
+            broker.policy.note_removal(&grant);
             Ok(None)
         }
         Err(failure) => Err(failure),
     };
     let Some((_, session)) = owner else { return };
-    if result.is_err() && session.asked(ticket).is_some_and(|body| broker.policy.was_created_meanwhile(body)) {
+    if result.is_err() && session.may_try_again(ticket, &mut broker.policy) {
         session.try_again(broker, ticket);
     } else {
         session.complete(&mut broker.audit, ticket, result);
@@ -251,9 +252,19 @@ fn take_announcement(sessions: &mut Sessions, broker: &mut Broker) {
 }
 
 impl Policy {
-    /// Takes back what was granted for a file that is removed.
-    fn forget(&mut self, grant: &grants::Grant) {
-        self.ledger.forget(&grant.pin);
+    /// Grants a file that was created, in the place of one that had the name before.
+    fn add_created(&mut self, grant: Arc<grants::Grant>) {
+        let before = match self.table.look_up(&grant.name) {
+            Some(table::Found::Slot(id, slot)) if slot.role() == grants::Role::Created => Some(id),
+            _ => None,
+        };
+        before.and_then(|id| self.table.remove(id));
+        self.table.pin(grant);
+    }
+
+    /// Takes back what was granted for a file whose name the emulator had removed.
+    fn note_removal(&mut self, grant: &grants::Grant) {
+        self.ledger.note_removal(&grant.pin);
         let same = |file: &File| matches!(file, File::Pinned(other) if other.pin.identity() == grant.pin.identity());
         let slots: Vec<_> = self.table.iter().filter(|(_, slot)| same(&slot.file)).map(|(id, _)| id).collect();
         for id in slots {

@@ -82,16 +82,23 @@ impl Policy {
     }
 
     fn decide_create(&mut self, name: &Name, flags: OpenFlags, mode: FileMode) -> Decision {
-        match self.table.look_up(name.as_bytes()) {
+        let before = match self.table.look_up(name.as_bytes()) {
             Some(Found::Absent(errno)) => return Decision::Fail(errno),
+            // The operator may have removed it meanwhile.
+            Some(Found::Slot(_, Slot { file: File::Pinned(grant), .. })) if grant.role == Role::Created => {
+                Some(Arc::clone(grant))
+            }
             Some(Found::Slot(..)) if flags.contains(OpenBits::EXCLUSIVE) => {
                 return Decision::Fail(errno(rustix::io::Errno::EXIST));
             }
             Some(Found::Slot(_, slot)) => return open_slot(slot, flags),
-            None => {}
-        }
+            None => None,
+        };
         let absolute = self.table.absolute(name.as_bytes());
         let Some(place) = self.folders.locate(Purpose::Creation, &absolute) else {
+            if self.folders.leads_to(&absolute) {
+                return Decision::Fail(errno(rustix::io::Errno::ISDIR));
+            }
             return Decision::Refuse(Refusal::no_creation(parent(&absolute)));
         };
         if let Some(refusal) = never(flags) {
@@ -104,6 +111,7 @@ impl Policy {
             mode: mode.bits(),
             owner: self.owner,
             ledger: Arc::clone(&self.ledger),
+            before,
         })))
     }
 
@@ -199,7 +207,7 @@ impl Policy {
 
 impl Slot {
     fn may_be_written(&self) -> bool {
-        let by_permission = self.commit.as_ref().is_some_and(|held| held.once != Some(Once::Spent));
+        let by_permission = self.commit.as_ref().is_some_and(|held| held.once.map(Once::now) != Some(Once::Spent));
         by_permission || matches!(self.access(), Access::WriteOnly | Access::ReadWrite)
     }
 }

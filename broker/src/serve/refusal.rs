@@ -1,6 +1,6 @@
 //! Why something is refused, and what would allow it, in the operator's words.
 
-use super::folders::Place;
+use super::folders::{Place, Purpose};
 use super::grants::Role;
 use super::ledger::{Full, Limits};
 use super::table::Slot;
@@ -102,8 +102,11 @@ impl Refusal {
     #[must_use]
     pub fn leads_out(place: &Place) -> Self {
         Self::new(
-            format!("a symbolic link leads out of {}", place.folder.at.display()),
-            "declare the folder in which the file is",
+            match place.folder.purpose {
+                Purpose::Media => format!("a symbolic link leads out of {}", place.folder.at.display()),
+                Purpose::Creation => format!("no symbolic link is followed beneath {}", place.folder.at.display()),
+            },
+            "name the file without links, or declare the folder that it is in",
         )
     }
 

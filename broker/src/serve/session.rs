@@ -10,9 +10,9 @@ use protocol::{Answer, Errno, RefusedCall, RequestBody, RequestId, ServerHandsha
 
 use super::Broker;
 use super::audit::Audit;
-use super::policy::Decision;
+use super::policy::{Decision, Policy};
 use super::refusal::Refusal;
-use super::work::{Failure, Work};
+use super::work::Failure;
 use super::workers::{Job, Ticket, Workers};
 
 /// A connection, before and after its handshake.
@@ -36,6 +36,8 @@ struct UnderWay {
     request: RequestId,
     deadline: Instant,
     body: RequestBody,
+    /// It is decided about for the second time.
+    again: bool,
 }
 
 impl Session {
@@ -102,14 +104,6 @@ impl Session {
     ) -> Result<(), protocol::Error> {
         let ticket = next_ticket();
         let begun = match decision {
-            Decision::Work(Work::Open(grant, flags)) => match broker.workers.open_at_once(&grant, flags) {
-                Some(opened) => {
-                    let result = opened.map(Some).map_err(Failure::from);
-                    self.answer(&mut broker.audit, request, &body, result);
-                    return Ok(());
-                }
-                None => broker.workers.submit(Job { ticket, work: Work::Open(grant, flags) }),
-            },
             Decision::Work(work) => broker.workers.submit(Job { ticket, work }),
             Decision::Forward(link, name, flags) => broker.links.forward(link, ticket, &name, flags),
             Decision::Done => {
@@ -128,7 +122,7 @@ impl Session {
             }
         };
         let deadline = Instant::now() + broker.open_timeout;
-        self.under_way.insert(ticket, UnderWay { request, deadline, body });
+        self.under_way.insert(ticket, UnderWay { request, deadline, body, again: false });
         if let Err(error) = begun {
             self.complete(&mut broker.audit, ticket, Err(Failure::Errno(error)));
         }
@@ -163,26 +157,24 @@ impl Session {
     pub fn try_again(&mut self, broker: &mut Broker, ticket: Ticket) {
         let Some(UnderWay { request, body, .. }) = self.under_way.remove(&ticket) else { return };
         let decision = broker.policy.decide(&body);
+        let before: Vec<Ticket> = self.under_way.keys().copied().collect();
         // The poll loop learns by itself that the agent is gone.
         let _ = self.carry_out(broker, request, body, decision);
+        let new = self.under_way.iter_mut().filter(|(ticket, _)| !before.contains(ticket));
+        new.for_each(|(_, under_way)| under_way.again = true);
+    }
+
+    /// Whether `ticket` asks to create a file which another request has created meanwhile. Once.
+    pub fn may_try_again(&self, ticket: Ticket, policy: &mut Policy) -> bool {
+        let under_way = self.under_way.get(&ticket).filter(|under_way| !under_way.again);
+        under_way.is_some_and(|under_way| policy.was_created_meanwhile(&under_way.body))
     }
 
     /// Replies with what became of a request. The broker's copy of a descriptor is closed on return: one that was kept
     /// would hold the emulator's image locks after its death.
     pub fn complete(&mut self, audit: &mut Audit, ticket: Ticket, result: Result<Option<OwnedFd>, Failure>) {
-        if let Some(UnderWay { request, body, .. }) = self.under_way.remove(&ticket) {
-            self.answer(audit, request, &body, result);
-        }
-    }
-
-    fn answer(
-        &mut self,
-        audit: &mut Audit,
-        request: RequestId,
-        body: &RequestBody,
-        result: Result<Option<OwnedFd>, Failure>,
-    ) {
-        let asked = Asked::of(body);
+        let Some(UnderWay { request, body, .. }) = self.under_way.remove(&ticket) else { return };
+        let asked = Asked::of(&body);
         let flags = asked.flags.as_deref();
         let replied = match result {
             Ok(descriptor) => {

@@ -49,6 +49,8 @@ pub struct Creation {
     pub owner: Option<(u32, u32)>,
     /// What may be created.
     pub ledger: Arc<Ledger>,
+    /// The file that was created by this name before, which is opened again if it still has the name.
+    pub before: Option<Arc<Grant>>,
 }
 
 /// What it came to.
@@ -120,33 +122,6 @@ impl Work {
     }
 }
 
-/// Opens a pinned file at once, where that cannot wait for anything. `None`: it might, or a lease is in the way.
-///
-/// # Errors
-/// Those of `open(2)`.
-pub fn open_at_once(
-    own_descriptors: BorrowedFd<'_>,
-    grant: &Grant,
-    flags: OpenFlags,
-) -> Option<rustix::io::Result<OwnedFd>> {
-    // To truncate a file takes the disk.
-    if !grant.pin.opens_at_once() || flags.contains(OpenBits::TRUNCATE) {
-        return None;
-    }
-    let opened = match reopen(own_descriptors, grant.source(flags), open_flags(flags) | OFlags::NONBLOCK) {
-        Err(rustix::io::Errno::AGAIN) => return None,
-        Err(error) => return Some(Err(error)),
-        Ok(opened) => opened,
-    };
-    grant.opened.store(true, Ordering::Relaxed);
-    if flags.contains(OpenBits::NONBLOCK) {
-        return Some(Ok(opened));
-    }
-    // The file description has the flags that were asked for, and no other.
-    let status = rustix::fs::fcntl_getfl(&opened);
-    Some(status.and_then(|status| rustix::fs::fcntl_setfl(&opened, status - OFlags::NONBLOCK)).map(|()| opened))
-}
-
 impl Neighbourhood {
     fn of(place: &Place) -> Self {
         Self { inode: place.folder.pin.identity(), threads: 8 }
@@ -187,8 +162,12 @@ fn look_at(place: &Place) -> Result<Carried, Failure> {
 impl Creation {
     fn carry_out(self, own_descriptors: BorrowedFd<'_>) -> Result<Carried, Failure> {
         let (folder, name) = self.place.parent().map_err(|errno| in_folder(&self.place, errno))?;
-        if rustix::fs::statat(&folder, &name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
-            return Err(self.exists());
+        if let Ok(found) = rustix::fs::statat(&folder, &name, AtFlags::SYMLINK_NOFOLLOW) {
+            let same = |grant: &&Arc<Grant>| grant.pin.identity() == (found.st_dev, found.st_ino);
+            let before = self.before.as_ref().filter(same).filter(|_| !self.flags.contains(OpenBits::EXCLUSIVE));
+            let before = before.ok_or_else(|| self.exists())?;
+            let opened = reopen(own_descriptors, before.source(self.flags), open_flags(self.flags))?;
+            return Ok(Carried::Opened(opened));
         }
         let ledger = Arc::clone(&self.ledger);
         let place = ledger.reserve().map_err(|full| self.full(full))?;
@@ -208,7 +187,7 @@ impl Creation {
         place.fill(&pin);
         let grant = Grant {
             role: Role::Created,
-            option: "--allow create".into(),
+            option: format!("--allow create={}", self.place.folder.at.display()),
             access: Access::ReadWrite,
             pin,
             view: None,
@@ -237,6 +216,9 @@ impl Creation {
     }
 
     fn exists(&self) -> Failure {
+        if self.before.is_some() && self.flags.contains(OpenBits::EXCLUSIVE) {
+            return rustix::io::Errno::EXIST.into();
+        }
         Failure::Refused(Refusal::not_created_here(&self.place), rustix::io::Errno::EXIST)
     }
 

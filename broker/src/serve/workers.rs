@@ -7,12 +7,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use protocol::OpenFlags;
 use rustix::event::EventfdFlags;
 use rustix::fs::{Mode, OFlags};
 
-use super::grants::Grant;
-use super::work::{self, Carried, Failure, Neighbourhood, Work};
+use super::work::{Carried, Failure, Neighbourhood, Work};
 
 /// Threads at most: as many as one client has requests, so that none of these waits behind a stuck one. A file, or the
 /// look-ups beneath a folder, hold no more of them than their [`Neighbourhood`] says.
@@ -104,12 +102,6 @@ impl Workers {
         drop(state);
         self.queues.work.notify_one();
         Ok(())
-    }
-
-    /// Opens a pinned file on this thread, if that cannot wait for anything.
-    #[must_use]
-    pub fn open_at_once(&self, grant: &Grant, flags: OpenFlags) -> Option<rustix::io::Result<OwnedFd>> {
-        work::open_at_once(self.queues.own_descriptors.as_fd(), grant, flags)
     }
 
     /// Forgets a job that no thread has taken yet, so that requests behind stuck ones do not pile up.
