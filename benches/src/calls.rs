@@ -1,6 +1,7 @@
 //! What the filter costs a system call that it allows.
 
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use crate::error::{Error, Result, printed};
 use crate::folder::Folder;
@@ -16,10 +17,11 @@ pub(crate) enum Place {
     BrokerOnATerminal,
 }
 
-/// Nanoseconds.
+/// A line that the probe prints: nanoseconds, or opens a second.
 pub(crate) struct Figure {
     pub(crate) name: String,
     pub(crate) median: f64,
+    /// The other figure: 99th percentile, or lowest.
     pub(crate) high: f64,
 }
 
@@ -48,10 +50,15 @@ pub(crate) fn probe(broker: &Path, folder: &Folder, place: Place, variables: &[(
         Place::BrokerOnATerminal => format!("script --quiet --return --command '{brokered}' /dev/null"),
     };
     let mut command = folder.command("sh");
-    command.args(["-c", &line]).envs(variables.iter().copied()).stdin(std::process::Stdio::null());
-    let text = printed(&line, command.output())?;
+    command.args(["-c", &line]).envs(variables.iter().copied());
+    figures(&line, &mut command)
+}
+
+/// Runs `command`, which runs the probe, and reads what that prints.
+pub(crate) fn figures(name: &str, command: &mut Command) -> Result<Vec<Figure>> {
+    let text = printed(name, command.stdin(Stdio::null()).output())?;
     let figures: Option<Vec<Figure>> = text.lines().map(|line| figure(line.trim_end())).collect();
-    figures.filter(|figures| !figures.is_empty()).ok_or(Error::Figures { program: line, text })
+    figures.filter(|figures| !figures.is_empty()).ok_or_else(|| Error::Figures { program: name.to_owned(), text })
 }
 
 fn figure(line: &str) -> Option<Figure> {

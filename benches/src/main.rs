@@ -3,9 +3,14 @@
 
 mod calls;
 mod error;
+mod figures;
 mod folder;
+mod media;
 mod opens;
+mod qmp;
 mod quiet;
+mod reopens;
+mod requests;
 mod starts;
 
 use std::path::PathBuf;
@@ -13,6 +18,7 @@ use std::process::{Command, ExitCode};
 
 use error::{Error, Result};
 use folder::Folder;
+use media::Media;
 
 fn main() -> ExitCode {
     match run() {
@@ -31,6 +37,9 @@ fn run() -> Result<()> {
     println!("load average before: {}", load.trim());
     starts::print(&broker, &folder)?;
     opens::print(&broker, &folder)?;
+    let media = Media::make(&folder)?;
+    reopens::print(&broker, &folder, &media)?;
+    requests::print(&broker, &folder, &media)?;
     calls::print(&broker, &folder)
 }
 

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result, succeeded};
+use crate::figures::{middle, sorted};
 use crate::folder::Folder;
 use crate::quiet;
 
@@ -125,16 +126,6 @@ impl std::fmt::Display for Summary {
         let Self { median, quickest, difference, ratio } = self;
         write!(formatter, "{median:6.1} ({quickest:5.1}) {difference:+5.1} x{ratio:.2}")
     }
-}
-
-fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values
-}
-
-fn middle(sorted: &[f64]) -> f64 {
-    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 fn start(variant: &str, broker: &Path, folder: &Folder, words: &[&str]) -> Result<Times> {
