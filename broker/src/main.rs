@@ -37,7 +37,10 @@ fn main() -> ExitCode {
 fn usage(error: &clap::Error) -> ExitCode {
     if error.use_stderr() {
         let text = error.render().to_string();
-        let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        // What is missing stands on lines of its own, before a blank one.
+        let lines: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+        let line = lines.join(" ");
+        let line = line.trim_start_matches("error: ");
         eprintln!("broker: {line}; see `broker --help`");
         return ExitCode::from(125);
     }

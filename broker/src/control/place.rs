@@ -147,7 +147,9 @@ fn remove_dead(around: &Path) {
 
 /// Whether a broker listens in `folder`.
 fn is_alive(folder: &Path) -> bool {
-    connect_to(&folder.join(SOCKET)).is_ok()
+    // Any other answer is one of somebody who listens: EAGAIN, of a broker that has more callers than it takes.
+    let dead = [rustix::io::Errno::CONNREFUSED, rustix::io::Errno::NOENT, rustix::io::Errno::NOTDIR];
+    !matches!(connect_to(&folder.join(SOCKET)), Err(error) if dead.contains(&error))
 }
 
 fn connect_to(path: &Path) -> rustix::io::Result<OwnedFd> {
