@@ -28,6 +28,8 @@ static const struct {
     {"threads", attack_with_threads},
     {"after-the-end", attack_after_the_end},
     {"make-calls", make_calls},
+    {"puppet", attack_as_told},
+    {"requests", attack_with_requests},
 };
 
 void give_up(const char *what)
@@ -123,6 +125,10 @@ int main(int count, char **words)
     setvbuf(stdout, NULL, _IOLBF, 0);
     if (count == 4 && !strcmp(words[1], "confined")) {
         make_confined_calls(words[2], words[3]);
+        return 0;
+    }
+    if (count == 3 && (!strcmp(words[1], "lease") || !strcmp(words[1], "scanner"))) {
+        (words[1][0] == 'l' ? hold_lease : scan_without_end)(words[2]);
         return 0;
     }
     const char *name = wanted(count, words);

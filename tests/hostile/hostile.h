@@ -64,6 +64,10 @@ void attack_with_floods(void);
 void attack_with_long_names(void);
 void attack_with_threads(void);
 void attack_after_the_end(void);
+void attack_as_told(void);
+void attack_with_requests(void);
+void hold_lease(const char *path);
+void scan_without_end(const char *path);
 void make_calls(void);
 void make_confined_calls(const char *program, const char *calls);
 

@@ -2,6 +2,7 @@
 //! own beside those of somebody else.
 
 mod answers;
+mod puppet;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
@@ -18,6 +19,7 @@ use crate::images::run_tool;
 use crate::wait::{PATIENCE, until};
 use crate::workdir::Workdir;
 pub use answers::{Answers, make_confined_calls};
+pub use puppet::{Order, Puppet};
 
 /// What stands in the images of somebody else.
 pub const CANARY: &str = "CANARY: another guest's disk";

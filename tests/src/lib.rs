@@ -9,12 +9,15 @@
 mod binary;
 mod boot_sector;
 mod command;
+pub mod control;
 mod emulator;
 mod error;
+pub mod fuse;
 mod guest;
 pub mod hostile;
 mod images;
 mod need;
+pub mod parity;
 mod process;
 mod qmp;
 mod save;

@@ -19,6 +19,8 @@ use crate::guest::Guest;
 pub enum Need {
     /// The emulator is started under the broker, not bare.
     Broker,
+    /// File systems in user space (FUSE), mounted by the tests.
+    Fuse,
     /// The Linux guest of `tests/setup/guest.sh`.
     Guest,
     /// A usable `/dev/kvm`.
@@ -42,6 +44,7 @@ impl fmt::Display for Need {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Self::Broker => "broker",
+            Self::Fuse => "fuse",
             Self::Guest => "guest",
             Self::Kvm => "kvm",
             Self::Landlock => "landlock",
@@ -84,6 +87,7 @@ fn is_listed(required: &str, name: &str) -> bool {
 pub fn is_met(need: Need) -> bool {
     match need {
         Need::Broker => !is_bare(),
+        Need::Fuse => crate::fuse::works(),
         Need::Guest => Guest::is_there(),
         Need::Kvm => opens_for_writing("/dev/kvm"),
         Need::Landlock => landlock_version() >= ABI::V1,

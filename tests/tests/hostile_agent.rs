@@ -164,6 +164,22 @@ fn request() -> Vec<u8> {
     [&[1, 0, 11][..], b"granted.raw", &[0, 0]].concat()
 }
 
+/// A request of each kind, in the order of their numbers (`docs/protocol.md`).
+fn requests() -> [Vec<u8>; 9] {
+    let named = |kind: u8, rest: &[u8]| [&[1, kind, 11][..], b"granted.raw", rest].concat();
+    [
+        named(0, &[0, 0]),
+        named(1, &[]),
+        vec![1, 2, 0xfa, 1, 0xbe, 0x80, 0x80, 0x80, 0x0c],
+        named(3, &[2, 0, 0xa4, 3]),
+        named(4, &[]),
+        named(5, &[]),
+        named(6, &[0, 0]),
+        vec![1, 7],
+        named(8, &[]),
+    ]
+}
+
 /// xorshift64 (Marsaglia, 2003): the same numbers in every run.
 struct Random(u64);
 
@@ -175,9 +191,11 @@ impl Random {
         self.0
     }
 
-    /// A request with a few bytes changed, or of random bytes altogether.
+    /// A request of any kind with a few bytes changed, or of random bytes altogether.
     fn packet(&mut self) -> Vec<u8> {
-        let mut bytes = request();
+        let requests = requests();
+        let kind = usize::try_from(self.next()).unwrap_or(0) % requests.len();
+        let mut bytes = requests.get(kind).cloned().unwrap_or_default();
         if self.next() & 3 == 0 {
             bytes = (0..self.next() % 300).map(|_| self.next().to_le_bytes()[0]).collect();
         }

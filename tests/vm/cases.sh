@@ -28,6 +28,7 @@ case $kernel in
         as_user test-reopen
         as_user test-locks
         as_user test-refusal
+        as_user test-parity commit:: overlay::
         ;;
     6.1)
         export BROKER_TESTS_REQUIRE=all-but:kvm,guest,root
@@ -35,5 +36,6 @@ case $kernel in
         broker check || true
         test-old_kernel
         as_user test-boot a_user_starts
+        as_user test-parity within::
         ;;
 esac

@@ -118,6 +118,7 @@ pub fn connect(name: &str) -> Result<OwnedFd, Error> {
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::CONNREFUSED) => {
             Err(Error::NotRunning { name: name.to_owned(), running: running(&around) })
         }
+        Err(rustix::io::Errno::AGAIN) => Err(Error::Busy(name.to_owned())),
         Err(source) => Err(Error::Connect { path, source: source.into() }),
     }
 }
@@ -204,6 +205,9 @@ pub enum Error {
         /// Those that run.
         running: String,
     },
+    /// Too many speak to it.
+    #[error("the broker of {0} has more callers than it takes; try again")]
+    Busy(String),
     /// The way to it is closed.
     #[error("cannot connect to {}: {source}; only the user who started the guest may", path.display())]
     Connect {

@@ -48,6 +48,9 @@ impl Folder {
     }
 }
 
+/// Look-ups that renames on the host may disturb, before the emulator is told to try again.
+const ATTEMPTS: usize = 64;
+
 /// A name beneath a declared folder.
 #[derive(Debug, Clone)]
 pub struct Place {
@@ -87,7 +90,10 @@ impl Place {
         resolve: ResolveFlags,
     ) -> rustix::io::Result<OwnedFd> {
         let resolve = resolve | ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-        rustix::fs::openat2(from, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
+        let look = || rustix::fs::openat2(from, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve);
+        // EAGAIN: something was renamed on the host while a `..` in a link was followed (openat2(2)).
+        let mut tries = std::iter::repeat_with(look).take(ATTEMPTS);
+        tries.find(|result| !matches!(result, Err(rustix::io::Errno::AGAIN))).unwrap_or(Err(rustix::io::Errno::AGAIN))
     }
 }
 

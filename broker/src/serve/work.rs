@@ -1,6 +1,7 @@
 //! What is done with files on the threads that may block: each piece of work is a few system calls on what was pinned, or
 //! beneath a folder that was declared.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -79,21 +80,30 @@ impl<E: Into<io::Error>> From<E> for Failure {
     }
 }
 
-/// What may get stuck together: a file, or all look-ups beneath a folder.
+/// What may get stuck together: work on one file, or on one name beneath a folder, or on all names there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Neighbourhood {
     inode: (u64, u64),
+    /// A hash of the name beneath the folder. Who makes two names collide only lets them wait for each other.
+    name: Option<u64>,
     /// Threads that may be in it at a time.
     pub threads: usize,
 }
 
+/// Two: an open that reads need not wait for one that writes, as at a file lease.
+const AT_ONE_FILE: usize = 2;
+
+/// Half of the threads there are, so that a server that hangs leaves the other half.
+const BENEATH_ONE_FOLDER: usize = protocol::MAX_IN_FLIGHT / 2;
+
 impl Work {
     /// What this work may get stuck with.
     #[must_use]
-    pub fn neighbourhood(&self) -> Neighbourhood {
+    pub fn neighbourhoods(&self) -> Vec<Neighbourhood> {
         match self {
-            // Two: an open that reads need not wait for one that writes, as at a file lease.
-            Self::Open(grant, _) | Self::Remove(grant) => Neighbourhood { inode: grant.pin.identity(), threads: 2 },
+            Self::Open(grant, _) | Self::Remove(grant) => {
+                vec![Neighbourhood { inode: grant.pin.identity(), name: None, threads: AT_ONE_FILE }]
+            }
             Self::Insert(place, _) | Self::LookAt(place) => Neighbourhood::of(place),
             Self::Create(creation) => Neighbourhood::of(&creation.place),
         }
@@ -123,8 +133,12 @@ impl Work {
 }
 
 impl Neighbourhood {
-    fn of(place: &Place) -> Self {
-        Self { inode: place.folder.pin.identity(), threads: 8 }
+    fn of(place: &Place) -> Vec<Self> {
+        let inode = place.folder.pin.identity();
+        let mut hasher = DefaultHasher::new();
+        place.beneath.hash(&mut hasher);
+        let name = Self { inode, name: Some(hasher.finish()), threads: AT_ONE_FILE };
+        vec![name, Self { inode, name: None, threads: BENEATH_ONE_FOLDER }]
     }
 }
 

@@ -13,7 +13,7 @@ use rustix::fs::{Mode, OFlags};
 use super::work::{Carried, Failure, Neighbourhood, Work};
 
 /// Threads at most: as many as one client has requests, so that none of these waits behind a stuck one. A file, or the
-/// look-ups beneath a folder, hold no more of them than their [`Neighbourhood`] says.
+/// look-ups of a name, hold no more of them than their [`Neighbourhood`] says.
 const MAX_THREADS: usize = protocol::MAX_IN_FLIGHT;
 
 /// Bytes of stack for a thread that makes a few system calls with names of 4096 bytes.
@@ -139,10 +139,10 @@ impl Queues {
     fn work(&self) {
         loop {
             let Job { ticket, work } = self.next_job();
-            let neighbourhood = work.neighbourhood();
+            let neighbourhoods = work.neighbourhoods();
             let result = work.carry_out(self.own_descriptors.as_fd());
             let mut state = self.lock();
-            state.leave(neighbourhood);
+            state.leave(&neighbourhoods);
             state.results.push_back(Done { ticket, result });
             drop(state);
             // Cannot fail short of 2^64 results.
@@ -164,23 +164,25 @@ impl Queues {
 }
 
 impl State {
-    /// The oldest job whose neighbourhood has room for another thread.
+    /// The oldest job whose neighbourhoods have room for another thread.
     fn take_job(&mut self) -> Option<Job> {
         let busy = &self.busy;
-        let has_room = |job: &Job| {
-            let neighbourhood = job.work.neighbourhood();
-            busy.get(&neighbourhood).is_none_or(|threads| *threads < neighbourhood.threads)
-        };
-        let job = self.jobs.iter().position(has_room).and_then(|position| self.jobs.remove(position))?;
-        *self.busy.entry(job.work.neighbourhood()).or_default() += 1;
+        let has_room = |place: &Neighbourhood| busy.get(place).is_none_or(|threads| *threads < place.threads);
+        let can_go = |job: &Job| job.work.neighbourhoods().iter().all(has_room);
+        let job = self.jobs.iter().position(can_go).and_then(|position| self.jobs.remove(position))?;
+        for neighbourhood in job.work.neighbourhoods() {
+            *self.busy.entry(neighbourhood).or_default() += 1;
+        }
         Some(job)
     }
 
-    fn leave(&mut self, neighbourhood: Neighbourhood) {
-        if let Some(threads) = self.busy.get_mut(&neighbourhood) {
-            *threads -= 1;
-            if *threads == 0 {
-                self.busy.remove(&neighbourhood);
+    fn leave(&mut self, neighbourhoods: &[Neighbourhood]) {
+        for neighbourhood in neighbourhoods {
+            if let Some(threads) = self.busy.get_mut(neighbourhood) {
+                *threads -= 1;
+                if *threads == 0 {
+                    self.busy.remove(neighbourhood);
+                }
             }
         }
     }
