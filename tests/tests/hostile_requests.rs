@@ -7,8 +7,8 @@ use std::time::Duration;
 use tests::hostile::{Answers, Scene};
 use tests::{During, Emulator, Error, Process, Result, need, until};
 
-/// Requests, where `HOSTILE_ROUNDS` does not ask for more.
-const ROUNDS: u64 = 100_000;
+/// Requests, unless `HOSTILE_ROUNDS` says how many.
+const ROUNDS: u64 = 1_000_000;
 
 /// Kinds of flood (`tests/hostile/requests.c`).
 const KINDS: [&str; 13] = [

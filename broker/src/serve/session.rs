@@ -66,13 +66,15 @@ impl Session {
         self.under_way.values().map(|under_way| under_way.deadline).min()
     }
 
-    /// Answers all requests that have arrived, or has them carried out.
+    /// Answers requests that have arrived, or has them carried out: no more at a time than a client may have unanswered,
+    /// so that one that never stops to ask keeps nobody else from the loop.
     ///
     /// # Errors
     /// The session's: [`protocol::Error::Closed`], or a violation that ends it.
     pub fn serve_requests(&mut self, broker: &mut Broker) -> Result<(), protocol::Error> {
         self.greet()?;
-        while let State::Open(session) = &mut self.state {
+        for _ in 0..protocol::MAX_IN_FLIGHT {
+            let State::Open(session) = &mut self.state else { break };
             let Some((request, body)) = session.try_recv()? else { break };
             if let RequestBody::Refused(call) = &body {
                 broker.audit.refused("call", &call_name(*call), None, &Refusal::unlisted_call());
