@@ -28,7 +28,7 @@ case $kernel in
         as_user test-reopen
         as_user test-locks
         as_user test-refusal
-        as_user test-parity commit:: overlay::
+        as_user test-parity commit::active_by_nodes commit::by_people overlay::and_save saved::save_past
         ;;
     6.1)
         export BROKER_TESTS_REQUIRE=all-but:kvm,guest,root
@@ -36,6 +36,6 @@ case $kernel in
         broker check || true
         test-old_kernel
         as_user test-boot a_user_starts
-        as_user test-parity within::
+        as_user test-parity within::reopen_direct within::start_with commit::active_written
         ;;
 esac

@@ -283,9 +283,8 @@ impl Meaning {
     /// The answer where the broker is not there to give one.
     fn without_broker(&self) -> Reply {
         match self {
-            Self::Answer => Reply::Errno(Errno::EIO),
+            Self::Answer | Self::NoLink | Self::AskIfKnown(_) => Reply::Errno(Errno::EIO),
             Self::Refused(errno) => Reply::Errno(*errno),
-            Self::NoLink | Self::AskIfKnown(_) => Reply::LetRun,
         }
     }
 

@@ -18,6 +18,7 @@ use crate::open::access::needs_override;
 use crate::open::chain::{self, ImageRoots, Rules, Top};
 use crate::open::pin::{Pin, check_access};
 use crate::paths::absolute_path;
+use crate::plan::show::readable;
 use crate::prober::Prober;
 use crate::serve::grants::{Access, Role};
 
@@ -57,12 +58,18 @@ pub enum Wish {
 /// # Errors
 /// [`Error`]: what failed, and what to do.
 pub fn run(guest: &str, wish: &Wish) -> Result<(), Error> {
-    let mut guest = Guest { channel: Channel::new(place::connect(guest)?)? };
+    let connect = || Ok::<_, Error>(Guest { channel: Channel::new(place::connect(guest)?)? });
+    // Who asks for something that is not there learns that first; a chain is read before the broker has to wait for it.
+    let mut first = connect()?;
     match wish {
-        Wish::Status { json } => guest.status(*json),
-        Wish::Grant { path, write, once, format } => guest.grant(path, *write, *once, format.as_deref()),
-        Wish::Revoke(path) => guest.order(OrderBody::Revoke(name_of(&absolute(path)?)?), None),
-        Wish::AllowCommit { path, once } => guest.allow_commit(path, *once),
+        Wish::Status { json } => first.status(*json),
+        Wish::Revoke(path) => first.order(OrderBody::Revoke(name_of(&absolute(path)?)?), None),
+        Wish::Grant { path, write, once, format } => {
+            drop(first);
+            let (path, holdings) = to_grant(path, *write, format.as_deref())?;
+            connect()?.offer(&path, holdings, *once, OrderBody::Grant)
+        }
+        Wish::AllowCommit { path, once } => first.allow_commit(path, *once),
     }
 }
 
@@ -76,7 +83,7 @@ impl Guest {
         self.channel.send(&Order { version: VERSION, body }, link.map(AsFd::as_fd))?;
         let Received { message, .. } = self.channel.recv::<Answer>()?;
         match message {
-            Answer::Failed(reason) => Err(Error::Failed(reason)),
+            Answer::Failed(reason) => Err(Error::Failed(readable(reason.as_bytes()))),
             answer => Ok(answer),
         }
     }
@@ -102,23 +109,12 @@ impl Guest {
         while let Some(first) = next {
             let Answer::List(page) = self.ask(OrderBody::List(first), None)? else { return Err(Error::Nonsense) };
             grants.extend(page.grants);
+            if page.next.is_some_and(|next| next <= first) {
+                return Err(Error::Nonsense);
+            }
             next = page.next;
         }
         Ok(grants)
-    }
-
-    fn grant(&mut self, path: &Path, write: bool, once: bool, format: Option<&str>) -> Result<(), Error> {
-        let path = absolute(path)?;
-        let access = if write { Access::ReadWrite } else { Access::ReadOnly };
-        let top = pin(&path, write)?;
-        let mut holdings = Vec::new();
-        if let Some(format) = format {
-            holdings = chain_below(&path, &top, format)?;
-        }
-        let name = name_of(&path)?;
-        // The chain first, so that the image is never there without it.
-        holdings.push(Holding { pin: Arc::new(top), name, access, role: Role::Image });
-        self.offer(&path, holdings, once, OrderBody::Grant)
     }
 
     fn allow_commit(&mut self, path: &Path, once: bool) -> Result<(), Error> {
@@ -163,11 +159,22 @@ impl Guest {
     }
 }
 
+/// What is to be held for a grant of `path`, and its absolute form.
+fn to_grant(path: &Path, write: bool, format: Option<&str>) -> Result<(PathBuf, Vec<Holding>), Error> {
+    let path = absolute(path)?;
+    let access = if write { Access::ReadWrite } else { Access::ReadOnly };
+    let top = pin(&path, write)?;
+    // The chain first, so that the image is never there without it.
+    let mut holdings = format.map_or(Ok(Vec::new()), |format| chain_below(&path, &top, format))?;
+    let name = name_of(&path)?;
+    holdings.push(Holding { pin: Arc::new(top), name, access, role: Role::Image });
+    Ok((path, holdings))
+}
+
 /// What lies below an image whose format the operator states.
 fn chain_below(path: &Path, top: &Pin, format: &str) -> Result<Vec<Holding>, Error> {
     let prober = Prober::new().map_err(Error::Prober)?;
-    let folder = top.path().parent().unwrap_or(Path::new("/"));
-    let image_roots = ImageRoots { named: Vec::new(), implied: vec![folder.to_owned()] };
+    let image_roots = ImageRoots { named: Vec::new(), implied: ImageRoots::implied_by(std::iter::once(top)) };
     let rules = Rules { working_directory: Path::new("/"), image_roots: &image_roots };
     let image = Top { name: path.as_os_str(), pin: top, format: Some(format), follows_header: true };
     let chain = chain::walk(&image, &rules, &|pin, format| prober.probe(pin, format))?;
@@ -225,13 +232,19 @@ fn write_words(out: &mut impl Write, status: &GuestStatus, grants: &[ListedGrant
     let protocol::Status { grants: count, commits, files_created, files_allowed, bytes_created, bytes_allowed } =
         status.granted;
     let [granted, refused, failed] = status.requests;
-    writeln!(out, "guest      {}, process {}", status.guest, status.pid)?;
+    writeln!(out, "guest      {}, process {}", readable(status.guest.as_bytes()), status.pid)?;
     writeln!(out, "requests   {granted} granted, {refused} refused, {failed} failed")?;
     writeln!(out, "created    {files_created} of {files_allowed} files, {bytes_created} of {bytes_allowed} bytes")?;
     writeln!(out, "grants     {count}, of which {commits} backing files may be written")?;
     for grant in grants {
         let name = grant.path.escape_ascii();
-        write!(out, "grant      {name} {}, as {:?}, by `{}`", grant.access, grant.role, grant.option)?;
+        write!(
+            out,
+            "grant      {name} {}, as {:?}, by `{}`",
+            grant.access,
+            grant.role,
+            readable(grant.option.as_bytes())
+        )?;
         for (usage, what) in [(grant.later, "granted"), (grant.commit, "commit allowed")] {
             match usage {
                 Some(Use::Always) => write!(out, "; {what} by broker ctl")?,

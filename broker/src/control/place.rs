@@ -15,6 +15,9 @@ const SOCKET: &str = "control";
 /// Bytes of a name; the path must fit into the 108 of a socket's address (unix(7)).
 const LONGEST_NAME: usize = 48;
 
+/// Letters that are kept of a name that cannot stand in a path.
+const SHOWN_OF_NAME: usize = 24;
+
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 8;
 
@@ -43,16 +46,21 @@ pub fn runtime_folder() -> Result<PathBuf, Error> {
     folder.map(|folder| folder.join("broker")).ok_or(Error::NoRuntimeFolder)
 }
 
-/// `name` as it can stand in a path; letters that cannot are replaced.
+/// `name` as it can stand in a path. One that cannot is shortened, letters are replaced, and a number is added by which
+/// it is told from every other.
 #[must_use]
 pub fn file_name(name: &str) -> String {
     let plain = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.' | '+' | '@');
-    let mut text: String = name.chars().map(|letter| if plain(letter) { letter } else { '_' }).collect();
-    text.truncate(LONGEST_NAME);
-    if text.is_empty() || text.starts_with('.') {
-        text.insert(0, '_');
+    if !name.is_empty() && name.len() <= LONGEST_NAME && !name.starts_with('.') && name.chars().all(plain) {
+        return name.to_owned();
     }
-    text
+    let start = name.chars().take(SHOWN_OF_NAME).map(|letter| if plain(letter) { letter } else { '_' });
+    format!("_{}-{:016x}", start.collect::<String>(), fingerprint(name))
+}
+
+/// FNV-1a of 64 bits (Fowler, Noll, Vo): the same in every build.
+fn fingerprint(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 impl ControlPlace {
@@ -114,7 +122,11 @@ pub fn connect(name: &str) -> Result<OwnedFd, Error> {
     let around = runtime_folder()?;
     let path = around.join(file_name(name)).join(SOCKET);
     match connect_to(&path) {
-        Ok(socket) => Ok(socket),
+        // What is granted is handed to whoever listens there.
+        Ok(socket) => match rustix::net::sockopt::socket_peercred(&socket) {
+            Ok(peer) if peer.uid == rustix::process::geteuid() => Ok(socket),
+            _ => Err(Error::Stranger { path }),
+        },
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::CONNREFUSED) => {
             Err(Error::NotRunning { name: name.to_owned(), running: running(&around) })
         }
@@ -205,6 +217,12 @@ pub enum Error {
         /// Those that run.
         running: String,
     },
+    /// Another user's broker, or something else.
+    #[error("{} is not the socket of a guest of yours; is XDG_RUNTIME_DIR that of another user?", path.display())]
+    Stranger {
+        /// The socket.
+        path: PathBuf,
+    },
     /// Too many speak to it.
     #[error("the broker of {0} has more callers than it takes; try again")]
     Busy(String),
@@ -225,9 +243,11 @@ mod tests {
     #[test]
     fn names_stay_in_their_folder() {
         assert_eq!(file_name("web-1"), "web-1");
-        for (name, file) in [("..", "_.."), ("a/b c", "a_b_c"), ("", "_"), ("ä", "_")] {
-            assert_eq!(file_name(name), file);
+        for name in ["..", ".a", "a/b c", "", "\u{e4}", &"x".repeat(300)] {
+            let file = file_name(name);
+            assert!(file.starts_with('_') && !file.contains('/') && file.len() <= LONGEST_NAME, "{file}");
         }
-        assert_eq!(file_name(&"x".repeat(300)).len(), LONGEST_NAME);
+        assert_ne!(file_name("a/b"), file_name("a b"));
+        assert_ne!(file_name(&"x".repeat(300)), file_name(&"x".repeat(301)));
     }
 }

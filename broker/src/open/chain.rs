@@ -56,6 +56,16 @@ pub struct ImageRoots {
 }
 
 impl ImageRoots {
+    /// The folders of `images`. An image in the root folder, or a device, implies none: what lies beside it are not images.
+    pub fn implied_by<'a>(images: impl Iterator<Item = &'a Pin>) -> Vec<PathBuf> {
+        let files = images.filter(|pin| pin.file_type() == FileType::RegularFile);
+        let folders = files.filter_map(|pin| pin.path().parent()).filter(|folder| *folder != Path::new("/"));
+        let mut implied: Vec<PathBuf> = folders.map(Path::to_owned).collect();
+        implied.sort();
+        implied.dedup();
+        implied
+    }
+
     fn admit(&self, pin: &Pin) -> bool {
         let path = pin.path();
         let visible = |root: &PathBuf| {

@@ -1,7 +1,7 @@
 //! Images and what lies below them.
 
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rustix::fs::FileType;
 
@@ -93,18 +93,11 @@ impl Plan {
     }
 }
 
-/// The folders that the operator names, and those of `images`. An image in the root folder, or a device, implies none:
-/// what lies beside it are not images.
+/// The folders that the operator names, and those of `images`.
 fn image_roots<'a>(options: &Options, images: impl Iterator<Item = &'a Pin>) -> Result<ImageRoots, Error> {
     let named = options
         .image_roots
         .iter()
         .map(|path| path.canonicalize().map_err(|source| Error::ImageRoot { path: path.clone(), source }));
-    let named = named.collect::<Result<_, _>>()?;
-    let files = images.filter(|pin| pin.file_type() == FileType::RegularFile);
-    let folders = files.filter_map(|pin| pin.path().parent()).filter(|folder| *folder != Path::new("/"));
-    let mut implied: Vec<PathBuf> = folders.map(Path::to_owned).collect();
-    implied.sort();
-    implied.dedup();
-    Ok(ImageRoots { named, implied })
+    Ok(ImageRoots { named: named.collect::<Result<_, _>>()?, implied: ImageRoots::implied_by(images) })
 }

@@ -120,7 +120,8 @@ fn show(plan: &Plan) -> Shown<'_> {
 }
 
 /// A name that an image's author may have chosen, without what would move the cursor of a terminal.
-fn readable(name: &[u8]) -> String {
+#[must_use]
+pub fn readable(name: &[u8]) -> String {
     String::from_utf8_lossy(name)
         .chars()
         .flat_map(|letter| {

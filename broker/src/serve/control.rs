@@ -219,7 +219,11 @@ impl Broker {
         }
         let link = match self.links.add(link) {
             Ok(link) => link,
-            Err(error) => return Some(Answer::Failed(format!("no more can be granted to this guest: {error}"))),
+            Err(error) => {
+                return Some(Answer::Failed(format!(
+                    "no more can be granted to this guest ({error}); revoke something first"
+                )));
+            }
         };
         let connections = self.control.as_mut().map(|control| &mut control.connections);
         let connection = connections.and_then(|connections| connections.get_mut(&id))?;
@@ -253,7 +257,11 @@ impl Broker {
                 self.policy.table.hold(held, resolved);
             }
             Kind::Commit => match self.backing_file(identity) {
-                Some(slot) => slot.commit = Some(held),
+                Some(slot) => {
+                    if let Some(before) = slot.commit.replace(held) {
+                        self.links.remove(before.link);
+                    }
+                }
                 None => return Answer::Failed("the backing file is not granted any more".into()),
             },
         }
@@ -323,7 +331,7 @@ impl Broker {
 
 fn listed(slot: &Slot, path: Vec<u8>) -> ListedGrant {
     let usage = |held: &Held| match held.once.map(Once::now) {
-        None | Some(Once::Kept) => Use::Always,
+        None => Use::Always,
         Some(Once::Spent) => Use::Spent,
         Some(Once::Unused | Once::Writing | Once::Ending(_)) => Use::Once,
     };

@@ -42,6 +42,8 @@ struct State {
     reserved: u32,
     /// What the files took up when it was last looked at.
     bytes: u64,
+    /// Files that somebody else has removed, by device and inode number, until they are taken.
+    gone: Vec<(u64, u64)>,
 }
 
 #[derive(Debug, Clone)]
@@ -79,11 +81,12 @@ impl Ledger {
     /// [`Full`].
     pub fn reserve(&self) -> Result<Reservation<'_>, Full> {
         let created = self.lock().created.clone();
-        let (mut bytes, mut gone) = (0, Vec::new());
+        let (mut bytes, mut gone) = (0_u64, Vec::new());
         for Created { pin, removed } in created {
             match rustix::fs::fstat(pin.as_ref()) {
                 Ok(status) if status.st_nlink > 0 || removed => {
-                    bytes += u64::try_from(status.st_blocks).unwrap_or(0) * BLOCK;
+                    let blocks = u64::try_from(status.st_blocks).unwrap_or(0);
+                    bytes = u64::saturating_add(bytes, blocks.saturating_mul(BLOCK));
                 }
                 // The operator has removed it, or its server has lost it.
                 _ => gone.push(pin.identity()),
@@ -91,6 +94,7 @@ impl Ledger {
         }
         let mut state = self.lock();
         state.created.retain(|created| !gone.contains(&created.pin.identity()));
+        state.gone.extend(gone);
         state.bytes = bytes;
         if state.files().saturating_add(state.reserved) >= self.limits.files {
             return Err(Full::Files);
@@ -109,12 +113,18 @@ impl Ledger {
         (state.files(), state.bytes)
     }
 
-    /// Notes that the emulator had the name of a file removed. The file counts for as long as the guest runs, for nobody
-    /// can tell whether the emulator still has it open.
-    pub fn note_removal(&self, pin: &Pin) {
+    /// Notes, before it is done, that the emulator has the name of a file removed. The file counts for as long as the guest
+    /// runs, for nobody can tell whether the emulator still has it open.
+    pub fn note_removal(&self, pin: &Pin, removed: bool) {
         let mut state = self.lock();
-        let removed = state.created.iter_mut().filter(|created| created.pin.identity() == pin.identity());
-        removed.for_each(|created| created.removed = true);
+        let files = state.created.iter_mut().filter(|created| created.pin.identity() == pin.identity());
+        files.for_each(|created| created.removed = removed);
+    }
+
+    /// The files that were found to be removed by somebody else since this was last asked, by device and inode number.
+    #[must_use]
+    pub fn take_gone(&self) -> Vec<(u64, u64)> {
+        std::mem::take(&mut self.lock().gone)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

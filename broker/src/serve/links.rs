@@ -32,8 +32,6 @@ pub enum Once {
     Writing,
     /// QEMU has gone back to reading, at this time.
     Ending(Instant),
-    /// QEMU went on to write the file as the guest's own disk.
-    Kept,
     /// Wholly.
     Spent,
 }
@@ -44,16 +42,15 @@ const PIVOT: Duration = Duration::from_secs(5);
 
 impl Once {
     /// Whether an open with `flags` is still permitted. A permission to write ends when the file, after it was opened for
-    /// writing, is opened only for reading, unless it becomes the guest's disk in the same step; one to read ends with its
-    /// first open. Opens without waiting (`O_NONBLOCK`), by which QEMU looks what a name is, count for neither.
+    /// writing, is opened only for reading, and not for writing again in the same step; one to read ends with its first
+    /// open. Opens without waiting (`O_NONBLOCK`), by which QEMU looks what a name is, count for neither.
     pub fn admit(&mut self, access: Access, flags: OpenFlags) -> bool {
         let looks = flags.contains(OpenBits::NONBLOCK) && flags.access() == AccessMode::Read;
         let (admitted, next) = match (self.now(), only_reads(flags)) {
             (Self::Spent, _) => (false, Self::Spent),
             (before, true) if looks => (true, before),
-            (before @ (Self::Ending(_) | Self::Kept), true) => (true, before),
-            (Self::Ending(_) | Self::Kept, false) => (true, Self::Kept),
-            (Self::Unused | Self::Writing, false) => (true, Self::Writing),
+            (before @ Self::Ending(_), true) => (true, before),
+            (Self::Unused | Self::Writing | Self::Ending(_), false) => (true, Self::Writing),
             (Self::Unused, true) if access != Access::ReadOnly => (true, Self::Unused),
             (Self::Unused, true) => (true, Self::Spent),
             (Self::Writing, true) => (true, Self::Ending(Instant::now())),

@@ -28,8 +28,8 @@ use links::{LinkId, Links, News};
 use policy::Policy;
 use session::Session;
 use table::File;
-use work::Carried;
-use workers::{Done, Workers};
+use work::{Carried, Failure, Neighbourhood};
+use workers::{Done, Ticket, Workers};
 
 /// All that serving needs.
 #[derive(Debug)]
@@ -179,10 +179,10 @@ fn serve_session(sessions: &mut Sessions, index: usize, broker: &mut Broker) {
     let Some((_, session)) = sessions.get_mut(index) else { return };
     match session.serve_requests(broker) {
         Ok(()) => {}
-        Err(protocol::Error::Closed) => session.end(),
+        Err(protocol::Error::Closed) => session.end(&broker.workers),
         Err(violation) => {
             broker.audit.say(&format!("{violation}; the guest runs on, but this client is served no more"));
-            session.end();
+            session.end(&broker.workers);
         }
     }
 }
@@ -190,8 +190,7 @@ fn serve_session(sessions: &mut Sessions, index: usize, broker: &mut Broker) {
 /// Hands a worker's result to the session that it belongs to. A file that was created stays granted even if nobody waits
 /// for it any more; any other result that comes too late is closed.
 fn finish(sessions: &mut Sessions, broker: &mut Broker, done: Done) {
-    let Done { ticket, result } = done;
-    let owner = sessions.iter_mut().find(|(_, session)| session.asked(ticket).is_some());
+    let Done { ticket, result, places } = done;
     let result = match result {
         Ok(Carried::Opened(descriptor)) => Ok(Some(descriptor)),
         Ok(Carried::Created(descriptor, grant)) => {
@@ -199,37 +198,60 @@ fn finish(sessions: &mut Sessions, broker: &mut Broker, done: Done) {
             Ok(Some(descriptor))
         }
         Ok(Carried::Removed(grant)) => {
-            broker.policy.note_removal(&grant);
+            broker.policy.forget(grant.pin.identity());
             Ok(None)
         }
+        Ok(Carried::Closed) => Ok(None),
         Err(failure) => Err(failure),
     };
-    let Some((_, session)) = owner else { return };
-    if result.is_err() && session.may_try_again(ticket, &mut broker.policy) {
-        session.try_again(broker, ticket);
-    } else {
-        session.complete(&mut broker.audit, ticket, result);
+    for identity in broker.policy.ledger.take_gone() {
+        broker.policy.forget(identity);
+    }
+    tell(sessions, broker, ticket, result, &places);
+}
+
+/// Replies to the request that waits for `ticket`, if any does, and has the broker's copy of a descriptor closed.
+fn tell(
+    sessions: &mut Sessions,
+    broker: &mut Broker,
+    ticket: Ticket,
+    result: Result<Option<OwnedFd>, Failure>,
+    places: &[Neighbourhood],
+) {
+    let session = sessions.iter_mut().map(|(_, session)| session).find(|session| session.asked(ticket).is_some());
+    let descriptor = match (session, result) {
+        (Some(session), Ok(descriptor)) => {
+            session.complete(&mut broker.audit, ticket, Ok(descriptor.as_ref().map(AsFd::as_fd)));
+            descriptor
+        }
+        (Some(session), Err(_)) if session.may_try_again(ticket, &mut broker.policy) => {
+            session.try_again(broker, ticket);
+            None
+        }
+        (Some(session), Err(failure)) => {
+            session.complete(&mut broker.audit, ticket, Err(failure));
+            None
+        }
+        (None, result) => result.unwrap_or(None),
+    };
+    if let Some(descriptor) = descriptor {
+        broker.workers.close(descriptor, places.to_vec());
     }
 }
 
 fn take_news(sessions: &mut Sessions, broker: &mut Broker, id: LinkId, news: News) {
-    let (tickets, lost) = match news {
-        News::Ready => {
-            control::link_is_ready(broker, id);
-            return;
+    match news {
+        News::Ready => control::link_is_ready(broker, id),
+        News::Opened(ticket, result) => {
+            let result = result.map(Some).map_err(Failure::Errno);
+            tell(sessions, broker, ticket, result, &[Neighbourhood::elsewhere()]);
         }
-        News::Opened(ticket, result) => (vec![(ticket, result.map(Some).map_err(work::Failure::Errno))], false),
         News::Lost(tickets) => {
-            let gone = || Err(work::Failure::Errno(io::Error::from_raw_os_error(libc::EIO)));
-            (tickets.into_iter().map(|ticket| (ticket, gone())).collect(), true)
-        }
-    };
-    if lost {
-        control::link_is_lost(broker, id);
-    }
-    for (ticket, result) in tickets {
-        if let Some((_, session)) = sessions.iter_mut().find(|(_, session)| session.asked(ticket).is_some()) {
-            session.complete(&mut broker.audit, ticket, result);
+            control::link_is_lost(broker, id);
+            for ticket in tickets {
+                let gone = Failure::Errno(io::Error::from_raw_os_error(libc::EIO));
+                tell(sessions, broker, ticket, Err(gone), &[]);
+            }
         }
     }
 }
@@ -243,7 +265,8 @@ fn take_announcement(sessions: &mut Sessions, broker: &mut Broker) {
             // Something that is no session: the keeper is trusted no more than its agents.
             let Some(session) = descriptors.into_iter().next().and_then(Session::start) else { return };
             // An agent that has been replaced is dead.
-            sessions.retain(|(client, _)| *client != Client::Agent);
+            let replaced = sessions.extract_if(.., |(client, _)| *client == Client::Agent);
+            replaced.for_each(|(_, mut session)| session.end(&broker.workers));
             sessions.push((Client::Agent, session));
         }
         // A full table of descriptors: this session is lost, and the next one may find room.
@@ -262,10 +285,10 @@ impl Policy {
         self.table.pin(grant);
     }
 
-    /// Takes back what was granted for a file whose name the emulator had removed.
-    fn note_removal(&mut self, grant: &grants::Grant) {
-        self.ledger.note_removal(&grant.pin);
-        let same = |file: &File| matches!(file, File::Pinned(other) if other.pin.identity() == grant.pin.identity());
+    /// Takes back what was granted for a file that was made for the emulator, and removed.
+    fn forget(&mut self, identity: (u64, u64)) {
+        let made = |grant: &grants::Grant| matches!(grant.role, grants::Role::Created | grants::Role::PidFile);
+        let same = |file: &File| matches!(file, File::Pinned(grant) if made(grant) && grant.pin.identity() == identity);
         let slots: Vec<_> = self.table.iter().filter(|(_, slot)| same(&slot.file)).map(|(id, _)| id).collect();
         for id in slots {
             self.table.remove(id);

@@ -137,7 +137,7 @@ impl Policy {
             Some(Found::Slot(_, Slot { file: File::Pinned(grant), .. }))
                 if matches!(grant.role, Role::PidFile | Role::Created) =>
             {
-                Decision::Work(Work::Remove(Arc::clone(grant)))
+                Decision::Work(Work::Remove(Arc::clone(grant), Arc::clone(&self.ledger)))
             }
             Some(Found::Slot(_, slot)) => Decision::Refuse(Refusal::not_to_remove(slot.option())),
             None => match self.folders.locate(Purpose::Creation, &self.table.absolute(name.as_bytes())) {

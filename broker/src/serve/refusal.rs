@@ -128,17 +128,26 @@ impl Refusal {
         )
     }
 
+    /// A file that was created for this guest, and replaced since.
+    #[must_use]
+    pub fn replaced() -> Self {
+        Self::new(
+            "another file has taken the place of the one that was created for this guest",
+            "`broker ctl NAME grant PATH --write`",
+        )
+    }
+
     /// A bound on new files.
     #[must_use]
     pub fn full(full: Full, limits: Limits) -> Self {
         match full {
             Full::Files => Self::new(
-                format!("{} files that were created for this guest exist already", limits.files),
-                "remove one, or give a greater --create-files when the guest is started",
+                format!("{} files were created for this guest, and exist or were removed by it", limits.files),
+                "remove one yourself, or give a greater --create-files when the guest is started",
             ),
             Full::Bytes => Self::new(
                 format!("the files that were created for this guest take up {} bytes or more", limits.bytes),
-                "remove one, or give a greater --create-bytes when the guest is started",
+                "remove one yourself, or give a greater --create-bytes when the guest is started",
             ),
         }
     }

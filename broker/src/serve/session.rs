@@ -49,9 +49,9 @@ impl Session {
     }
 
     /// Ends it: the client is gone, or is served no more.
-    pub fn end(&mut self) {
+    pub fn end(&mut self, workers: &Workers) {
         self.state = State::Over;
-        self.under_way.clear();
+        self.under_way.drain().for_each(|(ticket, _)| workers.cancel(ticket));
     }
 
     /// Whether it has ended.
@@ -172,22 +172,19 @@ impl Session {
         under_way.is_some_and(|under_way| policy.was_created_meanwhile(&under_way.body))
     }
 
-    /// Replies with what became of a request. The broker's copy of a descriptor is closed on return: one that was kept
+    /// Replies with what became of a request. The broker's copy of a descriptor is to be closed then: one that was kept
     /// would hold the emulator's image locks after its death.
-    pub fn complete(&mut self, audit: &mut Audit, ticket: Ticket, result: Result<Option<OwnedFd>, Failure>) {
+    pub fn complete(&mut self, audit: &mut Audit, ticket: Ticket, result: Result<Option<BorrowedFd<'_>>, Failure>) {
         let Some(UnderWay { request, body, .. }) = self.under_way.remove(&ticket) else { return };
         let asked = Asked::of(&body);
         let flags = asked.flags.as_deref();
         let replied = match result {
             Ok(descriptor) => {
                 audit.granted(asked.kind, &asked.name, flags);
-                self.reply_done(request, descriptor.as_ref())
+                self.reply_done(request, descriptor)
             }
             Err(Failure::Errno(error)) => {
-                // QEMU looks whether a name is free before it makes a file.
-                if error.raw_os_error() != Some(libc::ENOENT) {
-                    audit.failed(asked.kind, &asked.name, flags, &error);
-                }
+                audit.failed(asked.kind, &asked.name, flags, &error);
                 self.reply(request, Answer::Errno(Errno::from_io(&error)))
             }
             Err(Failure::Refused(refusal, errno)) => {
@@ -202,9 +199,9 @@ impl Session {
     }
 
     /// Hands a descriptor over; where the kernel cannot take it (too many in flight for this user), the emulator is told.
-    fn reply_done(&mut self, request: RequestId, descriptor: Option<&OwnedFd>) -> Result<(), protocol::Error> {
+    fn reply_done(&mut self, request: RequestId, descriptor: Option<BorrowedFd<'_>>) -> Result<(), protocol::Error> {
         let Some(descriptor) = descriptor else { return self.reply(request, Answer::Done) };
-        match self.reply(request, Answer::Descriptor(descriptor.as_fd())) {
+        match self.reply(request, Answer::Descriptor(descriptor)) {
             Err(protocol::Error::Send(_)) => self.reply(request, Answer::Errno(Errno::IO)),
             other => other,
         }

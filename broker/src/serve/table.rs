@@ -49,8 +49,6 @@ pub struct Slot {
     /// The permission to write it although it is a backing file, given while the guest runs.
     pub commit: Option<Held>,
     names: Vec<Vec<u8>>,
-    /// What its names stood for before.
-    shadowed: Vec<(Vec<u8>, Entry)>,
 }
 
 impl Slot {
@@ -108,7 +106,8 @@ pub enum Found<'a> {
 pub struct Table {
     working_directory: PathBuf,
     slots: BTreeMap<SlotId, Slot>,
-    by_name: HashMap<Vec<u8>, Entry>,
+    /// What each name stands for: the last of these, and what comes before it once that is taken back.
+    by_name: HashMap<Vec<u8>, Vec<Entry>>,
     next: u64,
 }
 
@@ -117,11 +116,22 @@ impl Table {
     /// behind them; they answer with their errno.
     #[must_use]
     pub fn new(working_directory: PathBuf, mut grants: Vec<Grant>, absent: Vec<(Vec<u8>, Errno)>) -> Self {
-        let by_name = absent.into_iter().map(|(name, errno)| (name, Entry::Absent(errno))).collect();
+        let by_name = absent.into_iter().map(|(name, errno)| (name, vec![Entry::Absent(errno)])).collect();
         let mut table = Self { working_directory, slots: BTreeMap::new(), by_name, next: 0 };
         grants.sort_by_key(|grant| grant.access);
+        let mut images: HashMap<(u64, u64), SlotId> = HashMap::new();
         for grant in grants {
-            table.pin(Arc::new(grant));
+            let image = matches!(grant.role, Role::Image | Role::Backing | Role::Medium);
+            let identity = grant.pin.identity();
+            match images.get(&identity).copied().filter(|_| image) {
+                Some(id) => table.merge(id, grant),
+                None => {
+                    let id = table.pin(Arc::new(grant));
+                    if image {
+                        images.insert(identity, id);
+                    }
+                }
+            }
         }
         table
     }
@@ -132,23 +142,37 @@ impl Table {
         self.add(File::Pinned(grant), names)
     }
 
+    /// Adds another grant of the file of slot `id`, with no less access: one file, by whatever name, has one slot.
+    fn merge(&mut self, id: SlotId, mut grant: Grant) {
+        let names = spellings(&self.working_directory, &grant.name, grant.pin.path());
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        // What is only read but lies under an overlay can be committed into.
+        if grant.access == Access::ReadOnly && slot.role() == Role::Backing {
+            grant.role = Role::Backing;
+        }
+        slot.file = File::Pinned(Arc::new(grant));
+        for name in names {
+            let entries = self.by_name.entry(name.clone()).or_default();
+            if entries.last() != Some(&Entry::Slot(id)) {
+                entries.push(Entry::Slot(id));
+                slot.names.push(name);
+            }
+        }
+    }
+
     /// Adds a file that another process holds, with every link of its name resolved at `resolved`.
     pub fn hold(&mut self, held: Held, resolved: &Path) -> SlotId {
         let names = spellings(&self.working_directory, held.name.as_bytes(), resolved);
         self.add(File::Held(held), names)
     }
 
-    fn add(&mut self, file: File, mut names: Vec<Vec<u8>>) -> SlotId {
+    fn add(&mut self, file: File, names: Vec<Vec<u8>>) -> SlotId {
         let id = SlotId(self.next);
         self.next += 1;
-        let mut shadowed = Vec::new();
         for name in &names {
-            if let Some(before) = self.by_name.insert(name.clone(), Entry::Slot(id)) {
-                shadowed.push((name.clone(), before));
-            }
+            self.by_name.entry(name.clone()).or_default().push(Entry::Slot(id));
         }
-        names.shrink_to_fit();
-        self.slots.insert(id, Slot { file, commit: None, names, shadowed });
+        self.slots.insert(id, Slot { file, commit: None, names });
         id
     }
 
@@ -156,14 +180,11 @@ impl Table {
     pub fn remove(&mut self, id: SlotId) -> Option<Slot> {
         let slot = self.slots.remove(&id)?;
         for name in &slot.names {
-            if self.by_name.get(name) == Some(&Entry::Slot(id)) {
-                self.by_name.remove(name);
-            }
-        }
-        for (name, before) in &slot.shadowed {
-            let alive = !matches!(before, Entry::Slot(other) if !self.slots.contains_key(other));
-            if alive && !self.by_name.contains_key(name) {
-                self.by_name.insert(name.clone(), *before);
+            if let Some(entries) = self.by_name.get_mut(name) {
+                entries.retain(|entry| *entry != Entry::Slot(id));
+                if entries.is_empty() {
+                    self.by_name.remove(name);
+                }
             }
         }
         Some(slot)
@@ -201,7 +222,7 @@ impl Table {
     pub fn look_up(&mut self, name: &[u8]) -> Option<Found<'_>> {
         let as_spelled = self.by_name.get(name);
         let entry = as_spelled.or_else(|| self.by_name.get(&self.absolute(name)));
-        match *entry? {
+        match *entry?.last()? {
             Entry::Absent(errno) => Some(Found::Absent(errno)),
             Entry::Slot(id) => self.slots.get_mut(&id).map(|slot| Found::Slot(id, slot)),
         }

@@ -26,7 +26,9 @@ pub enum Work {
     /// Open a pinned file anew.
     Open(Arc<Grant>, OpenFlags),
     /// Remove the name of a file that the broker made for the emulator.
-    Remove(Arc<Grant>),
+    Remove(Arc<Grant>, Arc<Ledger>),
+    /// Close what was handed over, or came too late. A file system may write back what the file holds, and take its time.
+    Close(OwnedFd, Vec<Neighbourhood>),
     /// Open a medium that nobody has pinned.
     Insert(Place, OpenFlags),
     /// Create a file.
@@ -63,6 +65,8 @@ pub enum Carried {
     Created(OwnedFd, Arc<Grant>),
     /// The name is gone.
     Removed(Arc<Grant>),
+    /// There is nothing to tell.
+    Closed,
 }
 
 /// Why it came to nothing.
@@ -101,7 +105,8 @@ impl Work {
     #[must_use]
     pub fn neighbourhoods(&self) -> Vec<Neighbourhood> {
         match self {
-            Self::Open(grant, _) | Self::Remove(grant) => {
+            Self::Close(_, places) => places.clone(),
+            Self::Open(grant, _) | Self::Remove(grant, _) => {
                 vec![Neighbourhood { inode: grant.pin.identity(), name: None, threads: AT_ONE_FILE }]
             }
             Self::Insert(place, _) | Self::LookAt(place) => Neighbourhood::of(place),
@@ -115,14 +120,21 @@ impl Work {
     /// [`Failure`].
     pub fn carry_out(self, own_descriptors: BorrowedFd<'_>) -> Result<Carried, Failure> {
         match self {
+            Self::Close(descriptor, _) => {
+                drop(descriptor);
+                Ok(Carried::Closed)
+            }
             Self::Open(grant, flags) => {
+                check_name(&grant)?;
                 let opened = reopen(own_descriptors, grant.source(flags), open_flags(flags))?;
                 grant.opened.store(true, Ordering::Relaxed);
                 Ok(Carried::Opened(opened))
             }
-            Self::Remove(grant) => {
+            Self::Remove(grant, ledger) => {
                 let home = grant.home.as_ref().ok_or(rustix::io::Errno::NOENT)?;
-                output::remove(home, &grant.pin)?;
+                // Before the name is gone: whoever looks in between must not take it for removed by somebody else.
+                ledger.note_removal(&grant.pin, true);
+                output::remove(home, &grant.pin).inspect_err(|_| ledger.note_removal(&grant.pin, false))?;
                 Ok(Carried::Removed(grant))
             }
             Self::Insert(place, flags) => insert(own_descriptors, &place, flags),
@@ -133,6 +145,12 @@ impl Work {
 }
 
 impl Neighbourhood {
+    /// Of what another process has opened.
+    #[must_use]
+    pub fn elsewhere() -> Self {
+        Self { inode: (0, 0), name: None, threads: 8 }
+    }
+
     fn of(place: &Place) -> Vec<Self> {
         let inode = place.folder.pin.identity();
         let mut hasher = DefaultHasher::new();
@@ -149,9 +167,15 @@ fn reopen(own_descriptors: BorrowedFd<'_>, source: BorrowedFd<'_>, flags: OFlags
 
 /// The flags of a reopening: as asked for, but the link to the pin must be followed.
 fn open_flags(flags: OpenFlags) -> OFlags {
-    let flags =
-        flags.without(OpenBits::EXCLUSIVE).without(OpenBits::NOFOLLOW).with(OpenBits::CLOEXEC).with(OpenBits::NOCTTY);
+    let flags = flags.without(OpenBits::NOFOLLOW).with(OpenBits::CLOEXEC).with(OpenBits::NOCTTY);
     OFlags::from_bits_retain(u32::from_ne_bytes(flags.to_linux().to_ne_bytes()))
+}
+
+/// A file that was created for the emulator is opened by its name only as long as it has it.
+fn check_name(grant: &Grant) -> Result<(), Failure> {
+    let Some(home) = grant.home.as_ref().filter(|_| grant.role == Role::Created) else { return Ok(()) };
+    let status = rustix::fs::statat(&home.folder, &home.name, AtFlags::SYMLINK_NOFOLLOW)?;
+    if (status.st_dev, status.st_ino) == grant.pin.identity() { Ok(()) } else { Err(refused(Refusal::replaced())) }
 }
 
 fn insert(own_descriptors: BorrowedFd<'_>, place: &Place, flags: OpenFlags) -> Result<Carried, Failure> {
@@ -190,14 +214,14 @@ impl Creation {
             Err(rustix::io::Errno::EXIST) => return Err(self.exists()),
             other => other?,
         };
-        let home = Home { folder, name, created: true };
-        let pin = Pin::of(reopen(own_descriptors, file.as_fd(), OFlags::PATH | OFlags::CLOEXEC)?)?;
-        if let Err(error) = self.finish(file.as_fd()) {
+        let pinned = reopen(own_descriptors, file.as_fd(), OFlags::PATH | OFlags::CLOEXEC);
+        let pinned = pinned.map_err(io::Error::from).and_then(Pin::of);
+        let finished = pinned.and_then(|pin| self.finish(file.as_fd()).map(|()| pin).map_err(io::Error::from));
+        let pin = Arc::new(finished.inspect_err(|_| {
             // Nobody has it yet.
-            let _ = output::remove(&home, &pin);
-            return Err(error.into());
-        }
-        let pin = Arc::new(pin);
+            let _ = rustix::fs::unlinkat(&folder, &name, AtFlags::empty());
+        })?);
+        let home = Home { folder, name, created: true };
         place.fill(&pin);
         let grant = Grant {
             role: Role::Created,

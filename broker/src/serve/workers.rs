@@ -38,6 +38,8 @@ pub struct Done {
     pub ticket: Ticket,
     /// What it came to.
     pub result: Result<Carried, Failure>,
+    /// Where it was done.
+    pub places: Vec<Neighbourhood>,
 }
 
 #[derive(Debug)]
@@ -104,6 +106,12 @@ impl Workers {
         Ok(())
     }
 
+    /// Has a descriptor closed on a thread.
+    pub fn close(&self, descriptor: OwnedFd, places: Vec<Neighbourhood>) {
+        // Where no thread can be had it is closed here.
+        let _ = self.submit(Job { ticket: Ticket::MAX, work: Work::Close(descriptor, places) });
+    }
+
     /// Forgets a job that no thread has taken yet, so that requests behind stuck ones do not pile up.
     pub fn cancel(&self, ticket: Ticket) {
         self.queues.lock().jobs.retain(|job| job.ticket != ticket);
@@ -143,7 +151,10 @@ impl Queues {
             let result = work.carry_out(self.own_descriptors.as_fd());
             let mut state = self.lock();
             state.leave(&neighbourhoods);
-            state.results.push_back(Done { ticket, result });
+            if matches!(result, Ok(Carried::Closed)) {
+                continue;
+            }
+            state.results.push_back(Done { ticket, result, places: neighbourhoods });
             drop(state);
             // Cannot fail short of 2^64 results.
             let _ = rustix::io::write(&self.results_wait, &1_u64.to_ne_bytes());

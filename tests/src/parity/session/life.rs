@@ -73,8 +73,8 @@ impl Session<'_> {
         self.wait("SHUTDOWN")?;
         self.keep_end()?;
         let Self { monitor, normal, mut said, .. } = self;
-        let events = monitor.read_to_the_end()?;
-        said.events.extend(events.into_iter().map(|event| normal.value(event).to_string()));
+        let events = monitor.read_to_the_end()?.into_iter().filter(|event| !is_cut_off(event));
+        said.events.extend(events.map(|event| normal.value(event).to_string()));
         Ok(said)
     }
 
@@ -100,8 +100,8 @@ impl Session<'_> {
 
     /// Keeps the events of a monitor that has ended.
     fn keep_events(&mut self, monitor: Monitor) -> Result<()> {
-        let events = monitor.read_to_the_end()?;
-        self.said.events.extend(events.into_iter().map(|event| self.normal.value(event).to_string()));
+        let events = monitor.read_to_the_end()?.into_iter().filter(|event| !is_cut_off(event));
+        self.said.events.extend(events.map(|event| self.normal.value(event).to_string()));
         Ok(())
     }
 
@@ -140,4 +140,11 @@ fn launch(
         Ok(monitor) => Ok((emulator, monitor)),
         Err(error) => Err(emulator.explain(error)),
     }
+}
+
+/// Whether an event tells of a write that QEMU itself cut off when it let go of its disks at the end, bare as well as
+/// brokered: whether the guest had one under way then is a matter of time.
+fn is_cut_off(event: &Value) -> bool {
+    event.get("event").and_then(Value::as_str) == Some("BLOCK_IO_ERROR")
+        && event.pointer("/data/reason").and_then(Value::as_str) == Some("No medium found")
 }
