@@ -141,6 +141,27 @@ fn a_permission_without_end_is_taken_back_by_revoke() -> Result<()> {
 }
 
 #[test]
+fn a_grant_that_is_taken_back_leaves_what_was_there_before() -> Result<()> {
+    need!(Broker, Root, Qemu, Landlock);
+    let mut guest = Guest::start(&[])?;
+    let base = guest.path("base.raw");
+    let open = |read_only: bool| {
+        json!({ "driver": "raw", "node-name": "again", "read-only": read_only,
+            "file": { "driver": "file", "filename": base, "locking": "off" } })
+    };
+    for _ in 0..2 {
+        guest.control.order(["grant", &base, "--write"])?;
+    }
+    guest.qmp.execute("blockdev-add", open(false))?;
+    guest.qmp.execute("blockdev-del", json!({ "node-name": "again" }))?;
+    guest.control.order(["revoke", &base])?;
+    let refused = guest.qmp.execute("blockdev-add", open(false));
+    guest.assert_refused(refused, "--allow commit")?;
+    guest.qmp.execute("blockdev-add", open(true))?;
+    guest.emulator.wait_for_writes(1)
+}
+
+#[test]
 fn the_option_names_one_file_and_no_other() -> Result<()> {
     need!(Broker, Qemu, Landlock);
     let mut guest = Guest::start(&["--allow", "commit=base.raw"])?;

@@ -257,3 +257,50 @@ impl Held {
         access.allows(flags) && self.once.as_mut().is_none_or(|once| once.admit(access, flags))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+    use crate::open::pin::Pin;
+
+    fn grant(name: &str, role: Role, access: Access) -> Grant {
+        let pin = Arc::new(Pin::take(Path::new("/proc/self/exe")).unwrap());
+        let (option, name) = (name.to_owned(), name.as_bytes().to_vec());
+        Grant { role, option, access, pin, view: None, name, home: None, opened: AtomicBool::new(false) }
+    }
+
+    fn slot(table: &mut Table, name: &str) -> Option<SlotId> {
+        match table.look_up(name.as_bytes()) {
+            Some(Found::Slot(id, _)) => Some(id),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn one_image_by_two_names_is_one_slot_with_the_wider_access() {
+        let first = grant("a", Role::Backing, Access::ReadOnly);
+        let second = grant("/elsewhere/b", Role::Image, Access::ReadOnly);
+        let mut table = Table::new(PathBuf::from("/w"), vec![first, second], Vec::new());
+        assert_eq!(table.len(), 1);
+        let found = slot(&mut table, "a");
+        assert!(found.is_some() && ["/w/a", "/elsewhere/b"].iter().all(|name| slot(&mut table, name) == found));
+        assert!(table.iter().all(|(_, slot)| slot.role() == Role::Backing), "it may be committed into");
+        let wider = vec![grant("b", Role::Image, Access::ReadWrite), grant("a", Role::Backing, Access::ReadOnly)];
+        let table = Table::new(PathBuf::from("/w"), wider, Vec::new());
+        assert!(table.iter().all(|(_, slot)| slot.access() == Access::ReadWrite && slot.role() == Role::Image));
+    }
+
+    #[test]
+    fn what_is_taken_back_leaves_what_came_before_in_any_order() {
+        let mut table = Table::new(PathBuf::from("/w"), vec![grant("a", Role::Image, Access::ReadOnly)], Vec::new());
+        let start = slot(&mut table, "a");
+        let [first, second] = [0, 1].map(|_| table.pin(Arc::new(grant("a", Role::Image, Access::ReadWrite))));
+        assert_eq!(slot(&mut table, "a"), Some(second));
+        table.remove(first);
+        assert_eq!(slot(&mut table, "a"), Some(second));
+        table.remove(second);
+        assert_eq!(slot(&mut table, "a"), start);
+    }
+}

@@ -129,3 +129,27 @@ fn without_a_runtime_folder_the_guest_runs_and_cannot_be_asked() -> Result<()> {
     assert!(emulator.stderr()?.contains("XDG_RUNTIME_DIR"), "{}", emulator.stderr()?);
     Ok(())
 }
+
+/// What is granted is handed to whoever listens at the socket.
+#[test]
+fn nothing_is_said_to_a_stranger() -> Result<()> {
+    need!(Broker, Root);
+    let workdir = Workdir::new()?;
+    workdir.give_to(ORDINARY_USER)?;
+    let (runtime, binary) = (workdir.aside().join("runtime"), workdir.aside().join("broker-copy"));
+    let copied = Command::new("cp").arg(tests::broker_binary()?).arg(&binary).status().during("start cp")?;
+    assert!(copied.success());
+    let control = Control::new("web").user(ORDINARY_USER, &runtime, &binary);
+    fs::create_dir_all(control.folder()).during("mkdir")?;
+    let flags = rustix::net::SocketFlags::CLOEXEC;
+    let (family, kind) = (rustix::net::AddressFamily::UNIX, rustix::net::SocketType::SEQPACKET);
+    let socket = rustix::net::socket_with(family, kind, flags, None).during("make a socket")?;
+    let address = rustix::net::SocketAddrUnix::new(control.socket()).during("name the socket")?;
+    rustix::net::bind(&socket, &address).during("bind the socket")?;
+    rustix::net::listen(&socket, 1).during("listen")?;
+    fs::set_permissions(control.socket(), fs::Permissions::from_mode(0o777)).during("chmod")?;
+    let answered = control.run(["grant", "/etc/passwd"])?;
+    assert_eq!(answered.status.code(), Some(125), "{answered:?}");
+    assert!(answered.stderr.contains("not the socket of a guest of yours"), "{answered:?}");
+    Ok(())
+}

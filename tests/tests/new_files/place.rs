@@ -219,6 +219,29 @@ fn what_has_taken_the_name_of_a_new_file_is_not_touched() -> Result<()> {
 }
 
 #[test]
+fn a_name_stands_for_the_file_that_has_it_now() -> Result<()> {
+    need!(Broker, UserNamespaces, Qemu, Landlock);
+    for user in USERS {
+        let scene = scene()?;
+        let puppet = puppet(&scene, &[], user)?;
+        let name = "made/new.raw";
+        assert_eq!(puppet.create(name, 0o644)?, "ok");
+        fs::remove_file(path(&scene, name)).during("remove a file as the operator")?;
+        assert_eq!(puppet.open(name, OFlags::RDWR)?, "ENOENT", "nothing has the name");
+        let again = puppet.start_open(name, OFlags::RDWR | OFlags::CREATE, 0o644)?;
+        assert_eq!(puppet.answer(again)?, "ok");
+        assert_eq!(puppet.ask(&format!("write {} mine", puppet.number(again)))?, "ok");
+        assert_eq!(scene.workdir.read(name)?, b"mine", "it is made anew, and not written where nobody sees it");
+        fs::remove_file(path(&scene, name)).during("remove a file as the operator")?;
+        scene.workdir.write(name, CANARY.as_bytes())?;
+        assert_eq!(puppet.open(name, OFlags::RDWR)?, "EACCES", "somebody else's");
+        assert_eq!(puppet.create(name, 0o644)?, "EEXIST");
+        assert_eq!(scene.workdir.read(name)?, CANARY.as_bytes());
+    }
+    Ok(())
+}
+
+#[test]
 fn a_folder_that_cannot_be_written_gives_the_hosts_own_error() -> Result<()> {
     need!(Broker, UserNamespaces, Qemu, Landlock);
     let scene = scene()?;
