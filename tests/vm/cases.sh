@@ -36,6 +36,6 @@ case $kernel in
         broker check || true
         test-old_kernel
         as_user test-boot a_user_starts
-        as_user test-parity within::reopen_direct within::start_with commit::active_written
+        as_user test-parity within::reopen_read_only within::start_with commit::active_by_nodes
         ;;
 esac
