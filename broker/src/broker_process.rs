@@ -22,7 +22,6 @@ use crate::serve::table::{File, Table};
 use crate::serve::workers::Workers;
 use crate::serve::{self, Broker, Client, Life};
 use crate::start::{Parts, Start};
-use crate::sys::process;
 
 /// What the broker is given when it is forked off.
 #[derive(Debug)]
@@ -85,23 +84,12 @@ fn set_up(duties: &mut Duties) -> Result<bool, Error> {
 
 /// Lets go of what belongs to the caller and to the emulator: descriptors, folder, signals.
 fn leave_the_caller(duties: &Duties) -> io::Result<()> {
-    let mut kept: Vec<RawFd> = vec![2];
-    kept.extend([&duties.keeper, &duties.started].map(AsRawFd::as_raw_fd));
+    let mut kept: Vec<RawFd> = [&duties.keeper, &duties.started].map(AsRawFd::as_raw_fd).into();
     kept.push(duties.setup.as_fd().as_raw_fd());
     kept.extend(duties.own.as_ref().map(AsRawFd::as_raw_fd));
     kept.extend(duties.audit.as_ref().map(AsRawFd::as_raw_fd));
     kept.extend(duties.start.descriptors().map(|descriptor| descriptor.as_raw_fd()));
-    process::close_all_but(&kept)?;
-    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
-    rustix::stdio::dup2_stdout(&null)?;
-    if null.as_raw_fd() != 0 {
-        rustix::stdio::dup2_stdin(&null)?;
-    }
-    // Number 0 must stay, whoever owns it.
-    std::mem::forget(null);
-    rustix::process::chdir("/")?;
-    rustix::thread::set_name(c"broker")?;
-    process::ignore_group_signals()
+    settle::leave_the_caller(kept, c"broker")
 }
 
 fn serve_to_the_end(duties: Duties) -> i32 {

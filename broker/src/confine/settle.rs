@@ -1,8 +1,11 @@
 //! The broker's own confinement: it serves as an ordinary process that can open what it pinned, and nothing else.
 
-use std::os::fd::BorrowedFd;
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use landlock::{ABI, AccessFs, BitFlags};
+use rustix::fs::{Mode, OFlags};
 use sandbox_profiles::Profile;
 
 use super::capabilities::{self, Keep};
@@ -11,6 +14,27 @@ use super::seccomp;
 use crate::host::Host;
 use crate::serve::folders::Purpose;
 use crate::serve::grants::Access;
+use crate::sys::process;
+
+/// Lets go of what belongs to the caller but standard error: every descriptor that is not `kept`, folder, signals. What
+/// owns one of the others must never be dropped afterwards. The process is called `name` from then on.
+///
+/// # Errors
+/// `ENOSYS`: Linux before 5.9. `ENOENT`: no `/dev/null`.
+pub fn leave_the_caller(kept: impl IntoIterator<Item = RawFd>, name: &CStr) -> io::Result<()> {
+    let kept: Vec<RawFd> = std::iter::once(2).chain(kept).collect();
+    process::close_all_but(&kept)?;
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::stdio::dup2_stdout(&null)?;
+    if null.as_raw_fd() != 0 {
+        rustix::stdio::dup2_stdin(&null)?;
+    }
+    // Number 0 must stay, whoever owns it.
+    std::mem::forget(null);
+    rustix::process::chdir("/")?;
+    rustix::thread::set_name(name)?;
+    process::ignore_group_signals()
+}
 
 /// Confines this process for good. `grants` are all the files that it can open from then on.
 ///

@@ -5,7 +5,7 @@
 //! ends when the broker lets go of its sockets: at the guest's end, or when the grant is revoked.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -14,7 +14,6 @@ use std::time::Duration;
 use landlock::ABI;
 use nix::sched::CloneFlags;
 use protocol::{Name, SocketMode};
-use rustix::fs::{Mode, OFlags};
 
 use crate::confine::capabilities::Keep;
 use crate::confine::identity::{Groups, Identity};
@@ -72,7 +71,8 @@ pub fn begin(holdings: Vec<Holding>, abi: ABI, keep: Keep) -> Result<Vec<OwnedFd
 
 fn hold(holdings: Vec<Holding>, sockets: Vec<OwnedFd>, abi: ABI, keep: Keep) -> Result<(), Error> {
     let held = holdings.iter().map(|holding| holding.pin.as_fd().as_raw_fd());
-    leave_the_caller(held.chain(sockets.iter().map(AsRawFd::as_raw_fd))).map_err(Error::Leave)?;
+    let kept = held.chain(sockets.iter().map(AsRawFd::as_raw_fd));
+    settle::leave_the_caller(kept, c"broker-holder").map_err(Error::Leave)?;
     let grants = with_views(holdings)?;
     let workers = Workers::new().map_err(Error::Leave)?;
     let rights: Vec<_> = grants.iter().map(|grant| (grant.pin.as_fd(), settle::rights(grant.access))).collect();
@@ -104,22 +104,6 @@ fn hold(holdings: Vec<Holding>, sockets: Vec<OwnedFd>, abi: ABI, keep: Keep) -> 
         life: Life::Sessions,
     };
     serve::serve(&mut broker, sessions).map_err(Error::Leave)
-}
-
-/// Lets go of what belongs to the caller but standard error: descriptors, folder, signals.
-fn leave_the_caller(kept: impl Iterator<Item = RawFd>) -> io::Result<()> {
-    let kept: Vec<RawFd> = std::iter::once(2).chain(kept).collect();
-    process::close_all_but(&kept)?;
-    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
-    rustix::stdio::dup2_stdout(&null)?;
-    if null.as_raw_fd() != 0 {
-        rustix::stdio::dup2_stdin(&null)?;
-    }
-    // Number 0 must stay, whoever owns it.
-    std::mem::forget(null);
-    rustix::process::chdir("/")?;
-    rustix::thread::set_name(c"broker-holder")?;
-    process::ignore_group_signals()
 }
 
 /// The grants, each with the read-only mount that it is opened by where it must not be written.
