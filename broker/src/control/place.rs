@@ -5,8 +5,10 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
+use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 /// The socket's name in its folder.
@@ -20,6 +22,9 @@ const SHOWN_OF_NAME: usize = 24;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 8;
+
+/// How long `broker ctl` waits for room among them.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A control socket, and what it takes to remove it.
 #[derive(Debug)]
@@ -121,9 +126,9 @@ impl ControlPlace {
 pub fn connect(name: &str) -> Result<OwnedFd, Error> {
     let around = runtime_folder()?;
     let path = around.join(file_name(name)).join(SOCKET);
-    match connect_to(&path) {
+    match connect_patiently(&path) {
         // What is granted is handed to whoever listens there.
-        Ok(socket) => match rustix::net::sockopt::socket_peercred(&socket) {
+        Ok(socket) => match sockopt::socket_peercred(&socket) {
             Ok(peer) if peer.uid == rustix::process::geteuid() => Ok(socket),
             _ => Err(Error::Stranger { path }),
         },
@@ -166,20 +171,28 @@ fn is_alive(folder: &Path) -> bool {
 }
 
 fn connect_to(path: &Path) -> rustix::io::Result<OwnedFd> {
-    let socket = socket()?;
+    let socket = socket(SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
     rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
     Ok(socket)
 }
 
+/// Waits while the broker has more callers than it has accepted.
+fn connect_patiently(path: &Path) -> rustix::io::Result<OwnedFd> {
+    let socket = socket(SocketFlags::CLOEXEC)?;
+    sockopt::set_socket_timeout(&socket, Timeout::Send, Some(PATIENCE))?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+    sockopt::set_socket_timeout(&socket, Timeout::Send, None)?;
+    Ok(socket)
+}
+
 fn listen(path: &Path) -> rustix::io::Result<OwnedFd> {
-    let socket = socket()?;
+    let socket = socket(SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
     rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
     rustix::net::listen(&socket, BACKLOG)?;
     Ok(socket)
 }
 
-fn socket() -> rustix::io::Result<OwnedFd> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+fn socket(flags: SocketFlags) -> rustix::io::Result<OwnedFd> {
     rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
 }
 

@@ -53,9 +53,13 @@ fn a_guest_whose_broker_is_slow_keeps_its_name() -> Result<()> {
         .start()?;
     second.wait_for_a_write_or_the_end()?;
     drop(second);
-    drop(waiting);
+    // An operator who calls now waits for room.
+    let control = guest.control.clone();
+    let caller = std::thread::spawn(move || control.status());
+    std::thread::sleep(std::time::Duration::from_millis(200));
     brokers.iter().try_for_each(|broker| broker.signal(Signal::CONT))?;
-    let status = guest.control.status()?;
+    drop(waiting);
+    let status = caller.join().map_err(|_| tests::Error::Unexpected("the caller panicked".into()))??;
     assert_eq!(status["pid"], guest.emulator.process().0, "another guest has taken the name over");
     guest.end()
 }
