@@ -45,8 +45,16 @@ pub fn make(path: &Path, mode: u32) -> io::Result<(Pin, Home)> {
 /// # Errors
 /// `ENOENT`: another file has the name now, or none. `EACCES`: the folder cannot be written any more.
 pub fn remove(home: &Home, pin: &Pin) -> io::Result<()> {
+    remove_file(home, pin.identity())
+}
+
+/// The same for a file that is not pinned, by device and inode number.
+///
+/// # Errors
+/// As [`remove`].
+pub fn remove_file(home: &Home, identity: (u64, u64)) -> io::Result<()> {
     let status = rustix::fs::statat(&home.folder, &home.name, AtFlags::SYMLINK_NOFOLLOW)?;
-    if (status.st_dev, status.st_ino) != pin.identity() {
+    if (status.st_dev, status.st_ino) != identity {
         return Err(io::Error::from_raw_os_error(libc::ENOENT));
     }
     Ok(rustix::fs::unlinkat(&home.folder, &home.name, AtFlags::empty())?)

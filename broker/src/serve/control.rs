@@ -19,8 +19,12 @@ use crate::control::message::{
 /// Connections at a time; the operator has one or two terminals.
 const MAX_CONNECTIONS: usize = 16;
 
-/// How long a connection may be there; reading the headers of a chain takes a while on a slow server.
+/// How long a connection may be there. What takes long, reading the headers of a chain, is done before.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long nobody is accepted after that failed: the table of descriptors is full, and looking again at once would not
+/// empty it.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Bytes that the grants of one page take up at most, so that the page fits into a message.
 const PAGE: usize = 6000;
@@ -38,6 +42,8 @@ pub struct Control {
     operator: Uid,
     connections: BTreeMap<ConnectionId, Connection>,
     next: ConnectionId,
+    /// Nobody is accepted until then.
+    resumes: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -58,7 +64,7 @@ impl Control {
     /// Listens on `socket` for `operator`, who started the guest.
     #[must_use]
     pub fn new(socket: OwnedFd, operator: Uid) -> Self {
-        Self { socket, operator, connections: BTreeMap::new(), next: 0 }
+        Self { socket, operator, connections: BTreeMap::new(), next: 0, resumes: None }
     }
 
     /// All connections.
@@ -66,10 +72,16 @@ impl Control {
         self.connections.iter().map(|(id, connection)| (*id, connection.channel.as_fd()))
     }
 
-    /// When the oldest connection must be given up.
+    /// When the oldest connection must be given up, or somebody can be accepted again.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.connections.values().map(|connection| connection.deadline).min()
+        self.connections.values().map(|connection| connection.deadline).chain(self.resumes).min()
+    }
+
+    /// Whether somebody can be accepted now.
+    #[must_use]
+    pub fn accepts(&self, now: Instant) -> bool {
+        self.resumes.is_none_or(|resumes| resumes <= now)
     }
 }
 
@@ -83,7 +95,10 @@ impl AsFd for Control {
 pub fn accept(broker: &mut Broker) {
     let Some(control) = &mut broker.control else { return };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let Ok(socket) = accept_with(&control.socket, flags) else { return };
+    let Ok(socket) = accept_with(&control.socket, flags) else {
+        control.resumes = Some(Instant::now() + PAUSE);
+        return;
+    };
     match sockopt::socket_peercred(&socket) {
         Ok(peer) if peer.uid == control.operator => {}
         Ok(peer) => {
@@ -105,7 +120,8 @@ pub fn accept(broker: &mut Broker) {
 
 /// Gives up connections that have been there for too long.
 pub fn expire(broker: &mut Broker, now: Instant) {
-    let Some(control) = &broker.control else { return };
+    let Some(control) = &mut broker.control else { return };
+    control.resumes.take_if(|resumes| *resumes <= now);
     let late = control.connections.iter().filter(|(_, connection)| connection.deadline <= now);
     for id in late.map(|(id, _)| *id).collect::<Vec<_>>() {
         close(broker, id);
@@ -164,15 +180,20 @@ pub fn link_is_lost(broker: &mut Broker, link: LinkId) {
         send(broker, id, &Answer::Failed("the process that was to hold the grant has ended, and has said why".into()));
     }
     let holds = |held: &Held| held.link == link;
-    let mut lost = Vec::new();
+    let (mut slots, mut names) = (Vec::new(), Vec::new());
     for (id, slot) in broker.policy.table.iter_mut() {
-        slot.commit.take_if(|held| holds(held));
-        if matches!(&slot.file, File::Held(held) if holds(held)) {
-            lost.push(id);
+        names.extend(slot.commit.take_if(|held| holds(held)).map(|held| held.name));
+        if let File::Held(held) = &slot.file
+            && holds(held)
+        {
+            names.push(held.name.clone());
+            slots.push(id);
         }
     }
-    for slot in lost.into_iter().filter_map(|id| broker.policy.table.remove(id)) {
-        let name = slot.name().escape_ascii().to_string();
+    for id in slots {
+        broker.policy.table.remove(id);
+    }
+    for name in names {
         broker.audit.say(&format!("the process that held {name} was ended; grant it again if the guest needs it"));
     }
 }

@@ -99,6 +99,8 @@ pub enum News {
 pub struct Links {
     links: BTreeMap<LinkId, Link>,
     next: u64,
+    /// Opens that were asked for over links that were let go of.
+    abandoned: Vec<Ticket>,
 }
 
 impl Links {
@@ -119,7 +121,13 @@ impl Links {
 
     /// Lets go of a link, upon which the process at its other end ends.
     pub fn remove(&mut self, id: LinkId) {
-        self.links.remove(&id);
+        let waiting = self.links.remove(&id).map(|link| link.waiting).unwrap_or_default();
+        self.abandoned.extend(waiting.into_iter().map(|(_, ticket)| ticket));
+    }
+
+    /// The opens that nobody carries out any more since this was last asked.
+    pub fn take_abandoned(&mut self) -> Vec<Ticket> {
+        std::mem::take(&mut self.abandoned)
     }
 
     /// All links, to be waited for.

@@ -15,7 +15,6 @@ pub mod workers;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
@@ -27,7 +26,6 @@ use control::{ConnectionId, Control};
 use links::{LinkId, Links, News};
 use policy::Policy;
 use session::Session;
-use table::File;
 use work::{Carried, Failure, Neighbourhood};
 use workers::{Done, Ticket, Workers};
 
@@ -103,6 +101,11 @@ pub fn serve(broker: &mut Broker, mut sessions: Sessions) -> io::Result<()> {
                 Source::Connection(id) => control::serve_connection(broker, id),
             }
         }
+        // What was asked of a process that is let go of is not answered any more.
+        for ticket in broker.links.take_abandoned() {
+            let gone = Failure::Errno(io::Error::from_raw_os_error(libc::EIO));
+            tell(&mut sessions, broker, ticket, Err(gone), &[]);
+        }
         sessions.retain(|(_, session)| !session.is_over());
         let now = Instant::now();
         for (_, session) in &mut sessions {
@@ -155,7 +158,9 @@ fn wait(broker: &Broker, sessions: &Sessions) -> io::Result<Vec<Source>> {
     sources.extend(broker.keeper.iter().map(|keeper| (Source::Keeper, keeper.as_fd())));
     sources.extend(broker.links.iter().map(|(id, link)| (Source::Link(id), link)));
     if let Some(control) = &broker.control {
-        sources.push((Source::Control, control.as_fd()));
+        if control.accepts(Instant::now()) {
+            sources.push((Source::Control, control.as_fd()));
+        }
         sources.extend(control.connections().map(|(id, socket)| (Source::Connection(id), socket)));
     }
     let mut polled: Vec<PollFd<'_>> =
@@ -271,27 +276,5 @@ fn take_announcement(sessions: &mut Sessions, broker: &mut Broker) {
         }
         // A full table of descriptors: this session is lost, and the next one may find room.
         Err(_) => {}
-    }
-}
-
-impl Policy {
-    /// Grants a file that was created, in the place of one that had the name before.
-    fn add_created(&mut self, grant: Arc<grants::Grant>) {
-        let before = match self.table.look_up(&grant.name) {
-            Some(table::Found::Slot(id, slot)) if slot.role() == grants::Role::Created => Some(id),
-            _ => None,
-        };
-        before.and_then(|id| self.table.remove(id));
-        self.table.pin(grant);
-    }
-
-    /// Takes back what was granted for a file that was made for the emulator, and removed.
-    fn forget(&mut self, identity: (u64, u64)) {
-        let made = |grant: &grants::Grant| matches!(grant.role, grants::Role::Created | grants::Role::PidFile);
-        let same = |file: &File| matches!(file, File::Pinned(grant) if made(grant) && grant.pin.identity() == identity);
-        let slots: Vec<_> = self.table.iter().filter(|(_, slot)| same(&slot.file)).map(|(id, _)| id).collect();
-        for id in slots {
-            self.table.remove(id);
-        }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use protocol::{Errno, FileMode, Name, OpenBits, OpenFlags, RequestBody, Status};
 
 use super::folders::{Folders, Purpose};
-use super::grants::{Access, Role, only_reads};
+use super::grants::{Access, Grant, Role, only_reads};
 use super::ledger::Ledger;
 use super::links::{LinkId, Once};
 use super::refusal::Refusal;
@@ -177,6 +177,26 @@ impl Policy {
             || self.folders.leads_to(&absolute)
             || [Purpose::Media, Purpose::Creation].iter().any(|use_| self.folders.locate(*use_, &absolute).is_some());
         if known { Decision::Done } else { Decision::Fail(errno(rustix::io::Errno::NOENT)) }
+    }
+
+    /// Grants a file that was created, in the place of one that had the name before.
+    pub fn add_created(&mut self, grant: Arc<Grant>) {
+        let before = match self.table.look_up(&grant.name) {
+            Some(Found::Slot(id, slot)) if slot.role() == Role::Created => Some(id),
+            _ => None,
+        };
+        before.and_then(|id| self.table.remove(id));
+        self.table.pin(grant);
+    }
+
+    /// Takes back what was granted for a file that was made for the emulator, and removed; by device and inode number.
+    pub fn forget(&mut self, identity: (u64, u64)) {
+        let made = |grant: &Grant| matches!(grant.role, Role::Created | Role::PidFile);
+        let same = |file: &File| matches!(file, File::Pinned(grant) if made(grant) && grant.pin.identity() == identity);
+        let slots: Vec<_> = self.table.iter().filter(|(_, slot)| same(&slot.file)).map(|(id, _)| id).collect();
+        for id in slots {
+            self.table.remove(id);
+        }
     }
 
     /// Whether `body` asks to create a file that has been created for this guest since.

@@ -214,14 +214,15 @@ impl Creation {
             Err(rustix::io::Errno::EXIST) => return Err(self.exists()),
             other => other?,
         };
+        let made = rustix::fs::fstat(&file)?;
+        let home = Home { folder, name, created: true };
         let pinned = reopen(own_descriptors, file.as_fd(), OFlags::PATH | OFlags::CLOEXEC);
         let pinned = pinned.map_err(io::Error::from).and_then(Pin::of);
         let finished = pinned.and_then(|pin| self.finish(file.as_fd()).map(|()| pin).map_err(io::Error::from));
         let pin = Arc::new(finished.inspect_err(|_| {
             // Nobody has it yet.
-            let _ = rustix::fs::unlinkat(&folder, &name, AtFlags::empty());
+            let _ = output::remove_file(&home, (made.st_dev, made.st_ino));
         })?);
-        let home = Home { folder, name, created: true };
         place.fill(&pin);
         let grant = Grant {
             role: Role::Created,
