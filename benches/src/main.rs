@@ -2,6 +2,7 @@
 //! the same run, taken in turns: the machine's mood cancels out of differences and ratios, not out of single times.
 
 mod calls;
+mod chains;
 mod error;
 mod figures;
 mod folder;
@@ -36,6 +37,7 @@ fn run() -> Result<()> {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     println!("load average before: {}", load.trim());
     starts::print(&broker, &folder)?;
+    chains::print(&broker, &folder)?;
     opens::print(&broker, &folder)?;
     let media = Media::make(&folder)?;
     reopens::print(&broker, &folder, &media)?;

@@ -1,5 +1,6 @@
 //! `broker ctl NAME ...`.
 
+use std::cell::RefCell;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -177,7 +178,8 @@ fn chain_below(path: &Path, top: &Pin, format: &str) -> Result<Vec<Holding>, Err
     let image_roots = ImageRoots { named: Vec::new(), implied: ImageRoots::implied_by(std::iter::once(top)) };
     let rules = Rules { working_directory: Path::new("/"), image_roots: &image_roots };
     let image = Top { name: path.as_os_str(), pin: top, format: Some(format), follows_header: true };
-    let chain = chain::walk(&image, &rules, &|pin, format| prober.probe(pin, format))?;
+    let reader = RefCell::new(prober.reader());
+    let chain = chain::walk(&image, &rules, &|pin, format| reader.borrow_mut().probe(pin, format))?;
     for warning in chain.warnings {
         eprintln!("broker: {warning}");
     }

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FileType;
 
 use super::pin::{Pin, check_access};
-use crate::prober::header::{Backing, Format, Header, HeaderError};
+use crate::prober::header::{Format, Reference, ReferenceRole};
 use crate::prober::{self, Found, detect};
 pub use refusal::Error;
 use refusal::{RebaseLine, Refusal, ShellWord};
@@ -99,7 +99,7 @@ pub struct Chain {
     pub warnings: Vec<String>,
 }
 
-/// Reads one header: [`prober::Prober::probe`].
+/// Reads one header: [`prober::Reader::probe`].
 pub type Probe<'a> = &'a dyn Fn(&Pin, Option<Format>) -> Result<Found, prober::Error>;
 
 /// Finds everything that lies below `top`, reading headers by `probe`.
@@ -114,7 +114,7 @@ pub fn walk(top: &Top<'_>, rules: &Rules<'_>, probe: Probe<'_>) -> Result<Chain,
     let mut chain = Chain { format: found.format, members: Vec::new(), warnings };
     let mut seen = HashSet::from([top.pin.identity()]);
     let mut overlay = top.name.to_owned();
-    let mut next = found.backing;
+    let mut next = backing_of(found);
     while let Some(backing) = next {
         let member = next_member(&overlay, &backing, rules, &mut seen).map_err(|refusal| Error::Member {
             image: overlay.clone(),
@@ -126,46 +126,60 @@ pub fn walk(top: &Top<'_>, rules: &Rules<'_>, probe: Probe<'_>) -> Result<Chain,
             let name = &member.name;
             chain.warnings.push(format!("{name:?} is encrypted: its key is backing.encrypt.key-secret of its overlay"));
         }
-        next = found.backing;
+        next = backing_of(found);
         overlay.clone_from(&member.name);
         chain.members.push(member);
     }
     Ok(chain)
 }
 
+/// The format called `name`, if its chain is followed.
+fn served(name: &str) -> Option<Format> {
+    Format::of_name(name).filter(|format| matches!(format, Format::Raw | Format::Qcow2))
+}
+
+fn backing_of(found: Found) -> Option<Reference> {
+    found.references.into_iter().find(|reference| reference.role == ReferenceRole::Backing)
+}
+
+fn has_data_file(found: &Found) -> bool {
+    found.references.iter().any(|reference| reference.role != ReferenceRole::Backing)
+}
+
 /// What QEMU follows in the header of `top`, whose format is stated.
 fn start(top: &Top<'_>, stated: &str, probe: Probe<'_>) -> Result<Found, Error> {
-    let format = Format::of_name(stated)
-        .ok_or_else(|| Error::Format { image: top.name.to_owned(), format: stated.to_owned() })?;
-    if top.follows_header { follow(top.name, top.pin, format, probe) } else { Ok(Header { format, ..Header::raw() }) }
+    let format =
+        served(stated).ok_or_else(|| Error::Format { image: top.name.to_owned(), format: stated.to_owned() })?;
+    if top.follows_header { follow(top.name, top.pin, format, probe) } else { Ok(Found { format, ..Found::raw() }) }
 }
 
 /// The same where no format is stated and QEMU guesses it; and a warning about that.
 fn start_unstated(top: &Top<'_>, probe: Probe<'_>) -> Result<(Found, Vec<String>), Error> {
     let image = || top.name.to_owned();
     let found = read_header(top.name, top.pin, None, probe)?;
-    if found.format == Format::Raw && detect::is_dmg_name(top.name.as_bytes()) {
-        let source = HeaderError::NotServed(detect::Foreign::Dmg).into();
-        return Err(Error::Header { image: image(), source });
+    let is_dmg = found.format == Format::Raw && detect::is_dmg_name(top.name.as_bytes());
+    let format = if is_dmg { Format::Dmg } else { found.format };
+    let name = format.name();
+    if served(name).is_none() {
+        return Err(Error::Format { image: image(), format: name.to_owned() });
     }
     if top.follows_header {
-        if let Some(backing) = found.backing {
+        refuse_data_file(top.name, has_data_file(&found))?;
+        if let Some(backing) = backing_of(found) {
             return Err(Error::ProbedOverlay { image: image(), backing: OsString::from_vec(backing.name) });
         }
-        refuse_data_file(top.name, found.data_file)?;
     }
-    let name = found.format.name();
     let warning = format!(
         "image {:?} is given without a format and is taken for {name}; state it: -drive file=...,format={name}",
         top.name
     );
-    Ok((Header { format: found.format, ..Header::raw() }, vec![warning]))
+    Ok((Found { format, ..Found::raw() }, vec![warning]))
 }
 
 /// Reads the header of an image whose format is stated.
 fn follow(name: &OsStr, pin: &Pin, format: Format, probe: Probe<'_>) -> Result<Found, Error> {
     let found = read_header(name, pin, Some(format), probe)?;
-    refuse_data_file(name, found.data_file)?;
+    refuse_data_file(name, has_data_file(&found))?;
     Ok(found)
 }
 
@@ -184,7 +198,7 @@ fn refuse_data_file(name: &OsStr, has_data_file: bool) -> Result<(), Error> {
 /// Pins the file that `backing` means in the image that QEMU opens as `overlay`, if it may be used.
 fn next_member(
     overlay: &OsStr,
-    backing: &Backing<Vec<u8>>,
+    backing: &Reference,
     rules: &Rules<'_>,
     seen: &mut HashSet<(u64, u64)>,
 ) -> Result<Member, Refusal> {
@@ -192,7 +206,7 @@ fn next_member(
     // The name first: what is no file needs no format.
     let name = name::resolve(overlay, &backing.name)?;
     let stated = backing.format.as_deref().ok_or_else(|| Refusal::NoFormat(mending()))?;
-    let format = std::str::from_utf8(stated).ok().and_then(Format::of_name);
+    let format = std::str::from_utf8(stated).ok().and_then(served);
     let format = format.ok_or_else(|| Refusal::Format(OsStr::from_bytes(stated).to_owned(), mending()))?;
     let pin = Pin::take(&rules.working_directory.join(&name))
         .map_err(|error| Refusal::Missing(name.clone(), error, mending()))?;

@@ -1,5 +1,6 @@
 //! Images and what lies below them.
 
+use std::cell::RefCell;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
@@ -68,7 +69,8 @@ impl Plan {
             follows_header: image.backing == Backing::Header,
         };
         let rules = Rules { working_directory: &self.working_directory, image_roots: &self.image_roots };
-        let chain = chain::walk(&top, &rules, &|pin, format| prober.probe(pin, format))?;
+        let reader = RefCell::new(prober.reader());
+        let chain = chain::walk(&top, &rules, &|pin, format| reader.borrow_mut().probe(pin, format))?;
         self.notices.extend(chain.warnings);
         for member in chain.members {
             let named = Named { option: &resource.option, name: &member.name };

@@ -1,80 +1,35 @@
 //! What QEMU takes an image for whose format nobody stated: the rules of the `bdrv_probe` functions of its block
 //! drivers (QEMU 7.2 and 10.0), so that broker and emulator do not disagree.
 
-use std::fmt;
-
-use serde::{Deserialize, Serialize};
-
-use super::header::{Field, Format, HeaderError, ReadAt, read_some};
+use super::header::read::read_some;
+use super::header::{Field, Format, HeaderError, ReadAt};
 
 /// How much QEMU looks at, in bytes (`BLOCK_PROBE_BUF_SIZE`, block_int-common.h); what a shorter file lacks is zero.
 const PROBED: usize = 512;
 
-/// A format that QEMU finds by itself and whose chain this program cannot follow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Foreign {
-    /// Bochs's growing images.
-    Bochs,
-    /// Compressed loop devices.
-    Cloop,
-    /// Apple's, known by the name alone.
-    Dmg,
-    /// Encrypted disks.
-    Luks,
-    /// Parallels's expanding images.
-    Parallels,
-    /// Version 1 of QEMU's own.
-    Qcow,
-    /// QEMU's of 2010.
-    Qed,
-    /// VirtualBox's.
-    Vdi,
-    /// Hyper-V's.
-    Vhdx,
-    /// VMware's: descriptor or extent.
-    Vmdk,
-    /// Virtual PC's, with a header at the start.
-    Vpc,
-}
-
-impl fmt::Display for Foreign {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Bochs => "bochs",
-            Self::Cloop => "cloop",
-            Self::Dmg => "dmg",
-            Self::Luks => "luks",
-            Self::Parallels => "parallels",
-            Self::Qcow => "qcow (version 1)",
-            Self::Qed => "qed",
-            Self::Vdi => "vdi",
-            Self::Vhdx => "vhdx",
-            Self::Vmdk => "vmdk",
-            Self::Vpc => "vpc",
-        })
-    }
-}
-
-/// Finds the format of `image`, which is raw where nothing else fits.
+/// Finds the format of `image`, which is raw where nothing else fits. Dmg is never found: see [`is_dmg_name`].
 ///
 /// # Errors
-/// [`HeaderError::NotServed`] names a format that QEMU would find and that cannot be followed;
-/// [`HeaderError::Read`].
+/// [`HeaderError::Ambiguous`], [`HeaderError::Read`].
 pub fn detect(image: &dyn ReadAt) -> Result<Format, HeaderError> {
-    let mut start = [0; PROBED];
-    read_some(image, &mut start, 0, Field::Magic)?;
-    if start.starts_with(b"QFI\xfb") {
-        return match be32_at(&start, 4) {
-            // Version 0 is nobody's: raw, as QEMU has it.
-            0 => Ok(Format::Raw),
-            1 => Err(HeaderError::NotServed(Foreign::Qcow)),
-            _ => Ok(Format::Qcow2),
-        };
+    let start = first_bytes(image)?;
+    let found = at_the_start(&start);
+    match (found, is_vdi(&start)) {
+        // The only magic that stands elsewhere: which driver QEMU prefers depends on how it was built.
+        (Some(other), true) => Err(HeaderError::Ambiguous(other, Format::Vdi)),
+        (None, true) => Ok(Format::Vdi),
+        (found, false) => Ok(found.unwrap_or(Format::Raw)),
     }
-    match foreign(&start) {
-        Some(format) => Err(HeaderError::NotServed(format)),
-        None => Ok(Format::Raw),
-    }
+}
+
+/// Makes sure that `image` begins like one of `format`, as QEMU does before it reads on.
+///
+/// # Errors
+/// [`HeaderError::Not`], [`HeaderError::Read`].
+pub(super) fn require(image: &dyn ReadAt, format: Format) -> Result<(), HeaderError> {
+    let start = first_bytes(image)?;
+    let fits = if format == Format::Vdi { is_vdi(&start) } else { at_the_start(&start) == Some(format) };
+    if fits { Ok(()) } else { Err(HeaderError::Not(format)) }
 }
 
 /// Whether QEMU takes what it would call raw for a dmg image, because of its name alone.
@@ -83,30 +38,54 @@ pub fn is_dmg_name(name: &[u8]) -> bool {
     name.len() > 4 && name.ends_with(b".dmg")
 }
 
-fn foreign(start: &[u8; PROBED]) -> Option<Foreign> {
-    /// Magic strings at the start of a file, and whose they are.
-    const MAGIC: [(&[u8], Foreign); 8] = [
-        (b"QED\0", Foreign::Qed),
-        (b"KDMV", Foreign::Vmdk),
-        (b"COWD", Foreign::Vmdk),
-        (b"vhdxfile", Foreign::Vhdx),
-        (b"conectix", Foreign::Vpc),
-        (b"LUKS\xba\xbe", Foreign::Luks),
-        (b"Bochs Virtual HD Image", Foreign::Bochs),
-        (b"#!/bin/sh\n#V2.0 Format\nmodprobe cloop", Foreign::Cloop),
+fn first_bytes(image: &dyn ReadAt) -> Result<[u8; PROBED], HeaderError> {
+    let mut start = [0; PROBED];
+    read_some(image, &mut start, 0, Field::Magic)?;
+    Ok(start)
+}
+
+/// `VDI_SIGNATURE`, block/vdi.c, at byte 0x40, little endian.
+fn is_vdi(start: &[u8; PROBED]) -> bool {
+    start.get(0x40..0x44) == Some(&0xbeda_107f_u32.to_le_bytes())
+}
+
+fn at_the_start(start: &[u8; PROBED]) -> Option<Format> {
+    /// Magic strings at the start of a file, and whose they are. Cloop's is all of its script (block/cloop.c).
+    const MAGIC: [(&[u8], Format); 9] = [
+        (b"QED\0", Format::Qed),
+        (b"KDMV", Format::Vmdk),
+        (b"COWD", Format::Vmdk),
+        (b"vhdxfile", Format::Vhdx),
+        (b"conectix", Format::Vpc),
+        (b"LUKS\xba\xbe\0\x01", Format::Luks),
+        (b"WithoutFreeSpace\x02\0\0\0", Format::Parallels),
+        (b"WithouFreSpacExt\x02\0\0\0", Format::Parallels),
+        (b"#!/bin/sh\n#V2.0 Format\nmodprobe cloop file=$0 && mount -r -t iso9660 /dev/cloop $1\n", Format::Cloop),
     ];
-    /// `VDI_SIGNATURE`, block/vdi.c, at byte 0x40, little endian.
-    const VDI: [u8; 4] = 0xbeda_107f_u32.to_le_bytes();
+    if start.starts_with(b"QFI\xfb") {
+        return match start.get(4..8) {
+            // Version 0 is nobody's: raw, as QEMU has it.
+            Some([0, 0, 0, 0]) => None,
+            Some([0, 0, 0, 1]) => Some(Format::Qcow),
+            _ => Some(Format::Qcow2),
+        };
+    }
     if let Some((_, format)) = MAGIC.iter().find(|(magic, _)| start.starts_with(magic)) {
         return Some(*format);
     }
-    if start.get(0x40..0x44) == Some(&VDI) {
-        return Some(Foreign::Vdi);
+    if is_bochs(start) {
+        return Some(Format::Bochs);
     }
-    if start.starts_with(b"WithoutFreeSpace") || start.starts_with(b"WithouFreSpacExt") {
-        return Some(Foreign::Parallels);
-    }
-    is_vmdk_descriptor(start).then_some(Foreign::Vmdk)
+    is_vmdk_descriptor(start).then_some(Format::Vmdk)
+}
+
+/// Magic, type, subtype and version of a growing image (`bochs_probe`, block/bochs.c).
+fn is_bochs(start: &[u8; PROBED]) -> bool {
+    let holds = |offset: usize, bytes: &[u8]| start.get(offset..).is_some_and(|rest| rest.starts_with(bytes));
+    holds(0, b"Bochs Virtual HD Image\0")
+        && holds(32, b"Redolog\0")
+        && holds(48, b"Growing\0")
+        && (holds(64, &[0, 0, 1, 0]) || holds(64, &[0, 0, 2, 0]))
 }
 
 /// Whether comment lines and blank lines are followed by `version=1`, 2 or 3 (`vmdk_probe`, block/vmdk.c).
@@ -127,56 +106,5 @@ fn is_vmdk_descriptor(start: &[u8]) -> bool {
     false
 }
 
-fn be32_at(bytes: &[u8], offset: usize) -> u32 {
-    let four = bytes.get(offset..).and_then(<[u8]>::first_chunk::<4>);
-    four.map_or(0, |four| u32::from_be_bytes(*four))
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn found(start: &[u8]) -> Result<Format, HeaderError> {
-        detect(&start.to_vec())
-    }
-
-    #[test]
-    fn anything_unknown_is_raw() {
-        for start in [&b""[..], b"QFI", b"QFI\xfb\0\0\0\0", b"\0\0\0\0", b"version=4\n", b"version=1", b"\nversion=1\n"]
-        {
-            assert_eq!(found(start), Ok(Format::Raw), "{start:?}");
-        }
-    }
-
-    #[test]
-    fn qcow2_of_any_later_version_is_qcow2() {
-        for version in [2_u8, 3, 4, 255] {
-            assert_eq!(found(&[b'Q', b'F', b'I', 0xfb, 0, 0, 0, version]), Ok(Format::Qcow2));
-        }
-    }
-
-    #[test]
-    fn every_foreign_format_is_named() {
-        let mut vdi = vec![0; 0x40];
-        vdi.extend_from_slice(&[0x7f, 0x10, 0xda, 0xbe]);
-        let starts: [(&[u8], Foreign); 14] = [
-            (b"QFI\xfb\0\0\0\x01", Foreign::Qcow),
-            (b"QED\0", Foreign::Qed),
-            (b"KDMV\x01\0\0\0", Foreign::Vmdk),
-            (b"COWD", Foreign::Vmdk),
-            (b"# Disk DescriptorFile\nversion=1\n", Foreign::Vmdk),
-            (b"# Disk DescriptorFile\r\n  \r\nversion=3\r\n", Foreign::Vmdk),
-            (b"version=2\n", Foreign::Vmdk),
-            (b"vhdxfile", Foreign::Vhdx),
-            (b"conectix", Foreign::Vpc),
-            (b"LUKS\xba\xbe\0\x01", Foreign::Luks),
-            (b"Bochs Virtual HD Image\0", Foreign::Bochs),
-            (b"WithoutFreeSpace", Foreign::Parallels),
-            (b"WithouFreSpacExt", Foreign::Parallels),
-            (&vdi, Foreign::Vdi),
-        ];
-        for (start, format) in starts {
-            assert_eq!(found(start), Err(HeaderError::NotServed(format)));
-        }
-    }
-}
+mod tests;

@@ -1,12 +1,28 @@
-//! The prober: a throw-away process that reads the header of one image, of which every byte may be hostile.
+//! The prober: a process, confined to reading, that reads image headers, of which every byte may be hostile.
 //!
-//! [`Prober::probe`] is the program: open the pinned image, ask a confined process what its header says, and judge
-//! the answer as if an attacker had written it.
+//! [`Reader::probe`] is the program: open the pinned image, send it to the confined process, and judge what that says of
+//! its header as if an attacker had written it.
+//!
+//! One process serves one chain, not all: an image that takes it over can lie about those that it is sent later, and
+//! those are files that the image could have named anyhow. About another disk it can say nothing.
+//!
+//! The readers are written here and not taken from the crate `imago`, which knows qcow2, vmdk and raw. It reads a header
+//! into vectors as long as the header says, brings locks and caches along (and parts of tokio, unless built otherwise),
+//! and opens an image to be used, tables included; and what is named is what *it* would open. Here nothing is allocated,
+//! so that the filter needs no call for memory; what is read are names; and what counts is what QEMU would open.
 
+mod answer;
 pub mod detect;
 pub mod header;
 mod process;
+mod qcow;
 mod qcow2;
+mod qed;
+#[cfg(test)]
+mod testing;
+mod vhdx;
+mod vmdk;
+mod vpc;
 
 use std::io;
 use std::os::fd::AsFd;
@@ -14,30 +30,22 @@ use std::time::Duration;
 
 use rustix::fs::OFlags;
 use sandbox_profiles::{Profile, Program, Variant};
-use serde::{Deserialize, Serialize};
 
 use crate::confine::seccomp;
 use crate::open::pin::Pin;
-use header::{FORMAT_LIMIT, Format, Header, HeaderError, NAME_LIMIT, Scratch, parse};
-use process::{ANSWER_LIMIT, NotConfined, ask_confined};
+use answer::{Question, answer, judge};
+pub use header::Found;
+use header::{Format, HeaderError, Scratch};
+use process::{ANSWER_LIMIT, Process, QUESTION_LIMIT};
+pub use process::{End, NotConfined, Step};
 
 /// How long one header may take: a slow file server answers in less, and an operator waits for no more.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What one image's header says, as received.
-pub type Found = Header<Vec<u8>>;
-
-/// Makes a process for each image that is probed.
+/// Makes the processes that read headers.
 #[derive(Debug)]
 pub struct Prober {
     filter: Program,
-}
-
-/// What crosses the pipe, in postcard.
-#[derive(Debug, Serialize, Deserialize)]
-enum Answer<B> {
-    Parsed(Result<Header<B>, HeaderError>),
-    NotConfined(NotConfined),
 }
 
 impl Prober {
@@ -49,47 +57,71 @@ impl Prober {
         Ok(Self { filter: seccomp::compile(Profile::Prober, &Variant::default())? })
     }
 
+    /// A reader of the headers of one chain.
+    #[must_use]
+    pub fn reader(&self) -> Reader<'_> {
+        Reader { prober: self, state: State::Unused, asked: 0, buffer: Vec::new() }
+    }
+}
+
+/// Reads the headers of one chain in one process, which is started for the first that is read, and ends with this.
+#[derive(Debug)]
+pub struct Reader<'p> {
+    prober: &'p Prober,
+    state: State,
+    /// How many questions were asked.
+    asked: u32,
+    /// Room for the longest answer, once there is a process.
+    buffer: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum State {
+    Unused,
+    Running(Process),
+    /// It did what no honest process does, and is gone.
+    GivenUp,
+}
+
+impl Reader<'_> {
     /// Reads the header of `image`, which must be a regular file or a block device. With no `stated` format it is
     /// taken for what QEMU would take it for; an image that is stated to be raw is not read at all.
     ///
     /// # Errors
-    /// [`Error`]; its messages are about the image and do not name it.
-    pub fn probe(&self, image: &Pin, stated: Option<Format>) -> Result<Found, Error> {
+    /// [`Error`]; its messages are about the image and do not name it. After one that is not about opening the image or
+    /// about its header, every later call fails too.
+    pub fn probe(&mut self, image: &Pin, stated: Option<Format>) -> Result<Found, Error> {
         if stated == Some(Format::Raw) {
-            return Ok(Header::raw());
+            return Ok(Found::raw());
         }
         // Without O_NONBLOCK a lease that somebody holds on the file would make the broker wait.
         let image = image.reopen(OFlags::RDONLY | OFlags::NONBLOCK).map_err(Error::Open)?;
-        let bytes = ask_confined(image.as_fd(), &self.filter, PATIENCE, |image, buffer| {
-            let mut scratch = Scratch::default();
-            let answer = match image {
-                Ok(image) => Answer::Parsed(parse(&image, stated, &mut scratch)),
-                Err(error) => Answer::NotConfined(error),
-            };
-            postcard::to_slice(&answer, buffer).map_or(0, |written| written.len())
-        })?;
-        judge(&bytes, stated)
+        // Taken out, so that every error but an honest one leaves it given up, and the process ended.
+        let mut process = match std::mem::replace(&mut self.state, State::GivenUp) {
+            State::Unused => self.start()?,
+            State::Running(process) => process,
+            State::GivenUp => return Err(Error::GivenUp),
+        };
+        self.asked = self.asked.checked_add(1).ok_or(Error::GivenUp)?;
+        let question = Question { number: self.asked, stated };
+        let mut encoded = [0; QUESTION_LIMIT];
+        let bytes = process.ask(question.encode(&mut encoded), image.as_fd(), PATIENCE, &mut self.buffer)?;
+        let judged = judge(bytes, question);
+        if matches!(judged, Ok(_) | Err(Error::Header(_))) {
+            self.state = State::Running(process);
+        }
+        judged
     }
-}
 
-/// Takes nothing for granted that the process, which a forged header may have taken over, has said.
-fn judge(bytes: &[u8], stated: Option<Format>) -> Result<Found, Error> {
-    let (answer, rest) = postcard::take_from_bytes::<Answer<Vec<u8>>>(bytes).map_err(|_| Error::Nonsense)?;
-    if !rest.is_empty() || bytes.len() > ANSWER_LIMIT {
-        return Err(Error::Nonsense);
+    fn start(&mut self) -> Result<Process, Error> {
+        self.buffer.resize(ANSWER_LIMIT, 0);
+        // All of its memory, before there is a filter.
+        let mut scratch = Box::new(Scratch::default());
+        let task = |image: std::os::fd::BorrowedFd<'_>, question: &[u8], buffer: &mut [u8; ANSWER_LIMIT]| {
+            answer(&image, question, &mut scratch, buffer)
+        };
+        Ok(Process::start(&self.prober.filter, PATIENCE, task)?)
     }
-    let header = match answer {
-        Answer::Parsed(result) => result?,
-        Answer::NotConfined(error) => return Err(error.into()),
-    };
-    let is_text = |text: &[u8], limit| (1..=limit).contains(&text.len()) && !text.contains(&0);
-    let is_sound = header.backing.as_ref().is_none_or(|backing| {
-        let format = backing.format.as_deref();
-        is_text(&backing.name, NAME_LIMIT) && format.is_none_or(|format| is_text(format, FORMAT_LIMIT))
-    });
-    let is_stated = stated.is_none_or(|stated| stated == header.format);
-    let is_possible = header.format != Format::Raw || header == Header::raw();
-    if is_sound && is_stated && is_possible { Ok(header) } else { Err(Error::Nonsense) }
 }
 
 /// Why nothing is known about an image.
@@ -101,12 +133,12 @@ pub enum Error {
     /// The process.
     #[error(transparent)]
     Process(#[from] process::Error),
-    /// The process could not be confined, and so did not read anything.
-    #[error(transparent)]
-    NotConfined(#[from] NotConfined),
     /// An answer that the code above never gives.
     #[error("the prober's answer makes no sense; take the image for hostile")]
     Nonsense,
+    /// An earlier image of the same chain.
+    #[error("it is not read, for the prober failed at an image above it")]
+    GivenUp,
     /// The image.
     #[error(transparent)]
     Header(#[from] HeaderError),
@@ -122,64 +154,4 @@ fn open_hint(error: &io::Error) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use header::Backing;
-
-    fn encoded(answer: &Answer<Vec<u8>>) -> Vec<u8> {
-        let mut buffer = [0; 2 * ANSWER_LIMIT];
-        postcard::to_slice(answer, &mut buffer).unwrap().to_vec()
-    }
-
-    fn overlay(name: &[u8], format: Option<&[u8]>) -> Header<Vec<u8>> {
-        let backing = Some(Backing { name: name.to_vec(), format: format.map(<[u8]>::to_vec) });
-        Header { format: Format::Qcow2, backing, data_file: false, encrypted: false }
-    }
-
-    fn judged(header: Header<Vec<u8>>, stated: Option<Format>) -> Result<Found, Error> {
-        judge(&encoded(&Answer::Parsed(Ok(header))), stated)
-    }
-
-    #[test]
-    fn the_longest_honest_answer_fits() {
-        let header = overlay(&[0xff; NAME_LIMIT], Some(&[b'q'; FORMAT_LIMIT]));
-        assert!(encoded(&Answer::Parsed(Ok(header.clone()))).len() <= ANSWER_LIMIT);
-        assert_eq!(judged(header.clone(), Some(Format::Qcow2)).unwrap(), header);
-    }
-
-    #[test]
-    fn answers_that_no_parser_gives_are_refused() {
-        let raw_with_backing = Header { format: Format::Raw, ..overlay(b"x", None) };
-        for header in [
-            overlay(&[b'x'; NAME_LIMIT + 1], None),
-            overlay(b"", None),
-            overlay(b"a\0b", None),
-            overlay(b"x", Some(b"")),
-            overlay(b"x", Some(&[b'q'; FORMAT_LIMIT + 1])),
-            overlay(b"x", Some(b"raw\0")),
-            raw_with_backing,
-        ] {
-            assert!(matches!(judged(header, None), Err(Error::Nonsense)));
-        }
-        assert!(matches!(judged(Header::raw(), Some(Format::Qcow2)), Err(Error::Nonsense)));
-    }
-
-    #[test]
-    fn trailing_short_and_wild_bytes_are_refused() {
-        let honest = encoded(&Answer::Parsed(Ok(overlay(b"base", Some(b"raw")))));
-        for length in 0..honest.len() {
-            assert!(matches!(judge(&honest[..length], None), Err(Error::Nonsense)), "{length}");
-        }
-        assert!(matches!(judge(&[&honest[..], &[0]].concat(), None), Err(Error::Nonsense)));
-        // A name that claims 2^63 bytes.
-        let huge = [0, 0, 1, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f, b'x'];
-        assert!(matches!(judge(&huge, None), Err(Error::Nonsense)));
-    }
-
-    #[test]
-    fn errors_arrive_as_they_were_sent() {
-        let sent = HeaderError::PastEnd { field: header::Field::BackingFileName };
-        let received = judge(&encoded(&Answer::Parsed(Err(sent))), None);
-        assert!(matches!(received, Err(Error::Header(error)) if error == sent));
-    }
-}
+mod tests;

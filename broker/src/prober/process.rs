@@ -1,260 +1,178 @@
-//! A throw-away process that holds one image and one pipe, may read the one and write to the other, and no more.
+//! A process that holds one socket and one image at a time, may read the one and answer on the other, and no more.
 
-use std::fmt;
-use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+mod child;
+mod reap;
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use rustix::cmsg_space;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{
-    DumpableBehavior, Pid, PidfdFlags, Resource, Rlimit, Signal, WaitId, WaitIdOptions, WaitIdStatus,
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    SocketFlags, SocketType, recvmsg, sendmsg, socketpair, sockopt,
 };
 use sandbox_profiles::Program;
-use serde::{Deserialize, Serialize};
 
-use crate::confine::seccomp::{self, install_program};
-use crate::sys::process::{Fork, close_range, exit_now, fork};
+use super::header::{NAMES_LIMIT, REFERENCE_LIMIT};
+use crate::sys::process::{Fork, fork};
+pub use child::{NotConfined, Step};
+use reap::Child;
+pub use reap::End;
 
-/// The longest answer, in bytes: a pipe takes it whole or not at all (`PIPE_BUF`, pipe(7)).
-pub const ANSWER_LIMIT: usize = 4096;
+/// The longest answer, in bytes: all names, and 16 bytes beside each for role, lengths, and format.
+pub const ANSWER_LIMIT: usize = NAMES_LIMIT + REFERENCE_LIMIT * 16;
+/// The longest question, in bytes.
+pub(super) const QUESTION_LIMIT: usize = 16;
+/// The longest greeting, in bytes.
+const HELLO_LIMIT: usize = 16;
+/// Send buffer of the socket, in bytes: Linux's default of `net.core.wmem_default`, named so that an answer fits where
+/// an administrator lowers the default.
+const SEND_BUFFER: usize = 212_992;
 
-/// Runs `task` in a process that can do nothing but read `image`, and returns the bytes that it answered.
-///
-/// `task` is told whether the process is confined; only then it gets the image. It writes its answer into the
-/// buffer and returns its length. It must not allocate: the filter forbids to ask the kernel for memory.
-///
-/// # Errors
-/// [`Error`]; the process is gone in any case.
-pub fn ask_confined(
-    image: BorrowedFd<'_>,
-    filter: &Program,
-    patience: Duration,
-    task: impl FnOnce(Result<BorrowedFd<'_>, NotConfined>, &mut [u8; ANSWER_LIMIT]) -> usize,
-) -> Result<Vec<u8>, Error> {
-    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).map_err(|errno| Error::Start(errno.into()))?;
-    let child = match fork().map_err(Error::Start)? {
-        Fork::Child => answer(image, writer.as_fd(), filter, task),
-        Fork::Parent(child) => child,
-    };
-    // The child's copy must be the last one, or its death would not end the answer.
-    drop(writer);
-    let child = Child::of(child.as_raw())?;
-    let answer = receive(reader.as_fd(), patience);
-    let end = child.end()?;
-    match answer? {
-        bytes if bytes.is_empty() => Err(Error::Died(end)),
-        bytes => Ok(bytes),
-    }
+/// A process that reads images.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    socket: OwnedFd,
 }
 
-/// What the child does; it must neither return nor unwind into the parent's code.
-fn answer(
-    image: BorrowedFd<'_>,
-    pipe: BorrowedFd<'_>,
-    filter: &Program,
-    task: impl FnOnce(Result<BorrowedFd<'_>, NotConfined>, &mut [u8; ANSWER_LIMIT]) -> usize,
-) -> ! {
-    let mut buffer = [0; ANSWER_LIMIT];
-    let confined = confine(image.as_raw_fd(), pipe.as_raw_fd(), filter);
-    let length = task(confined.map(|()| image), &mut buffer);
-    let bytes = buffer.get(..length).unwrap_or_default();
-    // A parent that no longer reads needs no answer, and there is nobody else to tell.
-    let _ = rustix::io::write(pipe, bytes);
-    exit_now(0)
-}
-
-/// Confines this process for good. Nothing here allocates.
-fn confine(image: RawFd, pipe: RawFd, filter: &Program) -> Result<(), NotConfined> {
-    // First everything that could be misused, standard streams included.
-    close_all_but(image, pipe).map_err(NotConfined::at(Step::Descriptors))?;
-    // If the broker dies, nobody waits for an answer.
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(NotConfined::at(Step::DeathSignal))?;
-    // Nobody of the same user may trace this process, nor read the image through it.
-    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(NotConfined::at(Step::Dumpable))?;
-    limit_resources().map_err(NotConfined::at(Step::Limits))?;
-    // The kernel wants this before a filter, and no set-uid program may undo it.
-    rustix::thread::set_no_new_privs(true).map_err(NotConfined::at(Step::NoNewPrivileges))?;
-    // The filter last, so that it need not allow anything of the above.
-    install_program(filter).map_err(|error| match error {
-        seccomp::Error::Install(source) => NotConfined::at(Step::Filter)(source),
-        _ => NotConfined::at(Step::Filter)(Errno::INVAL),
-    })
-}
-
-/// Closes every descriptor but two.
-fn close_all_but(one: RawFd, other: RawFd) -> io::Result<()> {
-    let (low, high) = (one.min(other), one.max(other));
-    for (first, last) in [(0, low - 1), (low + 1, high - 1), (high + 1, RawFd::MAX)] {
-        if first <= last {
-            close_range(first, last)?;
+impl Process {
+    /// Starts a process that can do nothing but read the images that it is sent, and answer; waits until it is confined.
+    ///
+    /// `task` gets each image with the question that came with it, writes its answer into the buffer and returns its
+    /// length. It must not allocate: the filter forbids to ask the kernel for memory.
+    ///
+    /// # Errors
+    /// [`Error`]; the process is gone then.
+    pub fn start(
+        filter: &Program,
+        patience: Duration,
+        task: impl FnMut(BorrowedFd<'_>, &[u8], &mut [u8; ANSWER_LIMIT]) -> usize,
+    ) -> Result<Self, Error> {
+        let (socket, childs) = pair().map_err(|errno| Error::Start(errno.into()))?;
+        let child = match fork().map_err(Error::Start)? {
+            Fork::Child => child::serve(&childs, filter, task),
+            Fork::Parent(child) => Child::of(child.as_raw())?,
+        };
+        // The child's copy must be the last one, or its death would not end the connection.
+        drop(childs);
+        let mut process = Self { child, socket };
+        let mut hello = [0; HELLO_LIMIT];
+        let hello = process.receive(&mut hello, patience)?;
+        match postcard::from_bytes::<Result<(), NotConfined>>(hello) {
+            Ok(confined) => confined?,
+            Err(_) => return Err(Error::Irregular),
         }
-    }
-    Ok(())
-}
-
-/// A second lock behind the filter: what a hole in it would still not give.
-fn limit_resources() -> Result<(), Errno> {
-    const LIMITS: [(Resource, u64); 7] = [
-        // Seconds; a header is read in a thousandth of one.
-        (Resource::Cpu, 2),
-        // Bytes; more than the copy of the broker that this process is, and it may not grow anyway.
-        (Resource::As, 256 << 20),
-        (Resource::Fsize, 0),
-        (Resource::Nofile, 0),
-        (Resource::Nproc, 0),
-        (Resource::Memlock, 0),
-        (Resource::Core, 0),
-    ];
-    LIMITS.iter().try_for_each(|(resource, most)| {
-        rustix::process::setrlimit(*resource, Rlimit { current: Some(*most), maximum: Some(*most) })
-    })
-}
-
-/// Reads until the other side closes, at most [`ANSWER_LIMIT`] bytes and for no longer than `patience`.
-fn receive(pipe: BorrowedFd<'_>, patience: Duration) -> Result<Vec<u8>, Error> {
-    let deadline = Instant::now() + patience;
-    // One byte more than allowed shows that an answer is too long.
-    let mut buffer = [0; ANSWER_LIMIT + 1];
-    let mut filled = 0;
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let left = Timespec::try_from(left).map_err(|_| Error::Late(patience))?;
-        match poll(&mut [PollFd::new(&pipe, PollFlags::IN)], Some(&left)) {
-            Ok(0) => return Err(Error::Late(patience)),
-            Ok(_) => {}
-            Err(Errno::INTR) => continue,
-            Err(errno) => return Err(Error::Receive(errno.into())),
-        }
-        let rest = buffer.get_mut(filled..).unwrap_or_default();
-        match rustix::io::read(pipe, rest) {
-            Ok(0) if filled <= ANSWER_LIMIT => return Ok(buffer.get(..filled).unwrap_or_default().to_vec()),
-            Ok(0) => return Err(Error::TooLong),
-            Ok(count) => filled += count,
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(Error::Receive(errno.into())),
-        }
-    }
-}
-
-/// A child that must be reaped.
-struct Child(OwnedFd);
-
-impl Child {
-    fn of(id: i32) -> Result<Self, Error> {
-        let id = Pid::from_raw(id).ok_or(Error::Start(Errno::SRCH.into()))?;
-        // The id cannot be another process's yet: its child, dead or alive, is only reaped below.
-        let descriptor = rustix::process::pidfd_open(id, PidfdFlags::empty());
-        descriptor.map(Self).map_err(|errno| Error::Start(errno.into()))
+        Ok(process)
     }
 
-    /// Kills the process, unless it has ended, and reaps it. Even a read from a dead file server yields to SIGKILL.
-    fn end(self) -> Result<End, Error> {
-        match rustix::process::pidfd_send_signal(&self.0, Signal::KILL) {
-            // Reaped by the kernel: whoever started the broker made it ignore SIGCHLD.
-            Ok(()) | Err(Errno::SRCH) => {}
-            Err(errno) => return Err(Error::Reap(errno.into())),
+    /// Sends `image` with a `question`, and returns what comes back. After an error the process must not be asked again.
+    ///
+    /// # Errors
+    /// [`Error`]
+    pub fn ask<'b>(
+        &mut self,
+        question: &[u8],
+        image: BorrowedFd<'_>,
+        patience: Duration,
+        buffer: &'b mut [u8],
+    ) -> Result<&'b [u8], Error> {
+        // Whoever speaks before it is asked has been taken over.
+        match self.receive_now(buffer)? {
+            None => {}
+            Some(0) => return Err(self.died()),
+            Some(_) => return Err(Error::Irregular),
         }
+        match send(self.socket.as_fd(), question, image) {
+            Ok(()) => self.receive(buffer, patience),
+            Err(Errno::PIPE | Errno::CONNRESET) => Err(self.died()),
+            Err(errno) => Err(Error::Send(errno.into())),
+        }
+    }
+
+    /// Waits for one packet, for no longer than `patience`.
+    fn receive<'b>(&mut self, buffer: &'b mut [u8], patience: Duration) -> Result<&'b [u8], Error> {
+        let deadline = Instant::now() + patience;
         loop {
-            match rustix::process::waitid(WaitId::PidFd(self.0.as_fd()), WaitIdOptions::EXITED) {
-                Ok(status) => return Ok(End::of(status)),
-                Err(Errno::INTR) => {}
-                Err(Errno::CHILD) => return Ok(End::Unknown),
-                Err(errno) => return Err(Error::Reap(errno.into())),
+            let left = deadline.saturating_duration_since(Instant::now());
+            let left = Timespec::try_from(left).map_err(|_| Error::Late(patience))?;
+            match poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], Some(&left)) {
+                Ok(0) => return Err(Error::Late(patience)),
+                Ok(_) => {}
+                Err(Errno::INTR) => continue,
+                Err(errno) => return Err(Error::Receive(errno.into())),
+            }
+            match self.receive_now(buffer)? {
+                Some(0) => return Err(self.died()),
+                Some(length) => return Ok(buffer.get(..length).unwrap_or_default()),
+                None => {}
             }
         }
     }
-}
 
-/// How the process ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// By itself, with this status.
-    Exited(i32),
-    /// By this signal; SIGSYS is the filter's.
-    Killed(i32),
-    /// The kernel reaped it.
-    Unknown,
-}
-
-impl End {
-    fn of(status: Option<WaitIdStatus>) -> Self {
-        let Some(status) = status else {
-            return Self::Unknown;
-        };
-        match (status.exit_status(), status.terminating_signal()) {
-            (Some(code), _) => Self::Exited(code),
-            (None, Some(signal)) => Self::Killed(signal),
-            (None, None) => Self::Unknown,
+    /// One packet, if one is there: how long it is, which is 0 where the process has ended.
+    fn receive_now(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, Error> {
+        // There is no room for a descriptor: none comes into this process, and the kernel says that one was sent.
+        let mut control = RecvAncillaryBuffer::default();
+        let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+        match recvmsg(&self.socket, &mut [IoSliceMut::new(buffer)], &mut control, flags) {
+            Ok(received) if received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) => {
+                Err(Error::Irregular)
+            }
+            Ok(received) => Ok(Some(received.bytes)),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+            // It ended before it took what it was sent.
+            Err(Errno::CONNRESET) => Ok(Some(0)),
+            Err(errno) => Err(Error::Receive(errno.into())),
         }
     }
-}
 
-impl fmt::Display for End {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Exited(code) => write!(formatter, "it ended with status {code}"),
-            Self::Killed(libc::SIGSYS) => formatter.write_str("its filter killed it for a forbidden system call"),
-            Self::Killed(signal) => write!(formatter, "signal {signal} killed it"),
-            Self::Unknown => formatter.write_str("nobody knows how it ended"),
-        }
+    /// Reaps the process, which has closed its side.
+    fn died(&mut self) -> Error {
+        self.child.end().map_or_else(|error| error, Error::Died)
     }
 }
 
-/// The step of the confinement that failed, and why.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("cannot confine the prober: {step}: {}", io::Error::from_raw_os_error(*errno))]
-pub struct NotConfined {
-    /// What was tried.
-    pub step: Step,
-    /// What the kernel said.
-    pub errno: i32,
-}
-
-impl NotConfined {
-    fn at<E: Into<io::Error>>(step: Step) -> impl FnOnce(E) -> Self {
-        move |error| Self { step, errno: error.into().raw_os_error().unwrap_or(libc::EIO) }
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It was reaped already, or is killed now; what else there is to say was said where it was asked.
+        let _ = self.child.end();
     }
 }
 
-/// A step of the confinement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Step {
-    /// `close_range(2)`.
-    Descriptors,
-    /// `PR_SET_PDEATHSIG`.
-    DeathSignal,
-    /// `PR_SET_DUMPABLE`.
-    Dumpable,
-    /// `setrlimit(2)`.
-    Limits,
-    /// `PR_SET_NO_NEW_PRIVS`.
-    NoNewPrivileges,
-    /// `seccomp(2)`.
-    Filter,
+/// Two ends of a connection that keeps packets apart.
+fn pair() -> Result<(OwnedFd, OwnedFd), Errno> {
+    let (one, other) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    sockopt::set_socket_send_buffer_size(&other, SEND_BUFFER)?;
+    Ok((one, other))
 }
 
-impl fmt::Display for Step {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Descriptors => "closing other descriptors (Linux 5.9 or newer is needed)",
-            Self::DeathSignal => "PR_SET_PDEATHSIG",
-            Self::Dumpable => "PR_SET_DUMPABLE",
-            Self::Limits => "setrlimit",
-            Self::NoNewPrivileges => "PR_SET_NO_NEW_PRIVS",
-            Self::Filter => "installing the system call filter (CONFIG_SECCOMP_FILTER is needed)",
-        })
+fn send(socket: BorrowedFd<'_>, question: &[u8], image: BorrowedFd<'_>) -> Result<(), Errno> {
+    let descriptors = [image];
+    let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+        return Err(Errno::INVAL);
     }
+    // The socket is empty, so that there is room; and none is no reason to wait.
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    sendmsg(socket, &[IoSlice::new(question)], &mut control, flags).map(drop)
 }
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// `pipe2(2)`, `fork(2)` or `pidfd_open(2)`.
+    /// `socketpair(2)`, `fork(2)` or `pidfd_open(2)`.
     #[error("cannot start the prober: {0}; is a limit on processes or descriptors reached?")]
     Start(io::Error),
-    /// `poll(2)` or `read(2)`.
+    /// `sendmsg(2)`.
+    #[error("cannot send the image to the prober: {0}")]
+    Send(io::Error),
+    /// `poll(2)` or `recvmsg(2)`.
     #[error("cannot read the prober's answer: {0}")]
     Receive(io::Error),
     /// `pidfd_send_signal(2)` or `waitid(2)`.
@@ -263,9 +181,12 @@ pub enum Error {
     /// It took too long.
     #[error("its header was not read within {} seconds; does its file server answer?", .0.as_secs_f32())]
     Late(Duration),
-    /// More bytes than any honest answer has.
-    #[error("the prober's answer is too long; take the image for hostile")]
-    TooLong,
+    /// It is not confined, and so was sent nothing.
+    #[error(transparent)]
+    NotConfined(#[from] NotConfined),
+    /// A packet that no honest process sends: too long, with a descriptor, or before it was asked.
+    #[error("the prober answered out of turn; take the image for hostile")]
+    Irregular,
     /// It ended without a word.
     #[error("the prober gave no answer: {0}; take the image for hostile")]
     Died(End),

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use rustix::fs::{CWD, Mode, OFlags, mkfifoat};
 
 use super::*;
-use crate::prober::header::{Header, Scratch, parse};
+use crate::prober::header::{Scratch, parse};
 
 /// A folder of this test's own, which is also the working directory and the image root of its walks.
 struct Folder(PathBuf);
@@ -80,11 +80,7 @@ impl Drop for Folder {
 fn probe_here(pin: &Pin, stated: Option<Format>) -> Result<Found, prober::Error> {
     let image = pin.reopen(OFlags::RDONLY | OFlags::NONBLOCK).map_err(prober::Error::Open)?;
     let mut scratch = Scratch::default();
-    let header = parse(&image.as_fd(), stated, &mut scratch)?;
-    let backing = header
-        .backing
-        .map(|backing| Backing { name: backing.name.to_vec(), format: backing.format.map(<[u8]>::to_vec) });
-    Ok(Header { format: header.format, backing, data_file: header.data_file, encrypted: header.encrypted })
+    Ok(parse(&image.as_fd(), stated, &mut scratch)?.to_found())
 }
 
 fn forged(backing: &str, format: Option<&str>) -> Vec<u8> {
@@ -143,7 +139,8 @@ fn the_real_prober_finds_the_same() {
     folder.create("-f qcow2 -F raw -b base.raw mid.qcow2");
     folder.create("-f qcow2 -F qcow2 -b mid.qcow2 top.qcow2");
     let prober = crate::prober::Prober::new().unwrap();
-    let probe = |pin: &Pin, format| prober.probe(pin, format);
+    let reader = std::cell::RefCell::new(prober.reader());
+    let probe = |pin: &Pin, format| reader.borrow_mut().probe(pin, format);
     let chain = folder.walk_with("top.qcow2", Some("qcow2"), true, &probe).unwrap();
     assert_eq!(names(&chain), ["mid.qcow2", "base.raw"]);
     fs::write(folder.path("top.qcow2"), "no image").unwrap();

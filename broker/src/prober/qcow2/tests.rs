@@ -1,16 +1,17 @@
 //! Headers that this test makes, honest and forged.
 
-use super::super::header::{NAME_LIMIT, Scratch, parse as parse_any};
 use super::*;
+use crate::prober::header::Reference;
+use crate::prober::testing::{Folder, cut_and_forge, found, reference};
 
 /// A version 3 header with these extensions, and a backing name behind them.
-fn version_3(extensions: &[(u32, &[u8])], name: Option<&[u8]>) -> Vec<u8> {
+fn version_3(extensions: &[(u64, &[u8])], name: Option<&[u8]>) -> Vec<u8> {
     let mut image = vec![0; 104];
     image[..8].copy_from_slice(b"QFI\xfb\0\0\0\x03");
     put32(&mut image, 20, 16);
     put32(&mut image, 100, 104);
     for (magic, body) in extensions {
-        image.extend_from_slice(&magic.to_be_bytes());
+        image.extend_from_slice(&u32::try_from(*magic).unwrap().to_be_bytes());
         image.extend_from_slice(&u32::try_from(body.len()).unwrap().to_be_bytes());
         image.extend_from_slice(body);
         image.resize(image.len().next_multiple_of(8), 0);
@@ -36,13 +37,14 @@ fn put64(image: &mut [u8], offset: usize, value: u64) {
 /// Name and format of a backing file.
 type Named = Option<(Vec<u8>, Option<Vec<u8>>)>;
 
-fn backing_in(image: &Vec<u8>) -> Result<Named, HeaderError> {
-    let mut scratch = Scratch::default();
-    let header = parse(image, &mut scratch)?;
-    Ok(header.backing.map(|backing| (backing.name.to_vec(), backing.format.map(<[u8]>::to_vec))))
+/// The one file that the image names.
+fn backing_in(image: &[u8]) -> Result<Named, HeaderError> {
+    let mut references = found(image, Some(Format::Qcow2))?.references;
+    assert!(references.len() <= 1 && references.iter().all(|named| named.role == ReferenceRole::Backing));
+    Ok(references.pop().map(|Reference { name, format, .. }| (name, format)))
 }
 
-fn error_in(image: &Vec<u8>) -> HeaderError {
+fn error_in(image: &[u8]) -> HeaderError {
     backing_in(image).unwrap_err()
 }
 
@@ -74,17 +76,62 @@ fn version_2_has_no_features_and_a_fixed_length() {
 
 #[test]
 fn data_file_and_encryption_are_reported() {
-    let mut image = version_3(&[], None);
-    let mut scratch = Scratch::default();
-    let header = parse(&image, &mut scratch).unwrap();
-    assert!(!header.data_file && !header.encrypted);
+    let mut image = version_3(&[(BACKING_FORMAT, b"raw"), (DATA_FILE_NAME, b"data.raw")], Some(b"base"));
+    let backing = reference(ReferenceRole::Backing, "base", Some("raw"));
     // All known features but the data file: dirty, corrupt, compression type, extended L2.
-    put64(&mut image, 72, 0b11011);
-    assert!(!parse(&image, &mut scratch).unwrap().data_file);
+    for features in [0, 0b11011] {
+        put64(&mut image, 72, features);
+        let found = found(&image, None).unwrap();
+        assert!(!found.encrypted);
+        assert_eq!(found.references, std::slice::from_ref(&backing));
+    }
     put64(&mut image, 72, 0b100);
     put32(&mut image, 32, 2);
-    let header = parse(&image, &mut scratch).unwrap();
-    assert!(header.data_file && header.encrypted);
+    let found = found(&image, None).unwrap();
+    assert!(found.encrypted);
+    assert_eq!(found.references, [reference(ReferenceRole::DataFile, "data.raw", Some("raw")), backing]);
+}
+
+#[test]
+fn a_data_file_without_a_name_is_the_command_lines_to_name() {
+    let mut image = version_3(&[], None);
+    put64(&mut image, 72, 0b100);
+    assert_eq!(found(&image, None).unwrap().references, []);
+}
+
+#[test]
+fn the_data_files_name_is_checked_like_the_backing_files() {
+    let with = |extensions: &[(u64, &[u8])]| {
+        let mut image = version_3(extensions, None);
+        put64(&mut image, 72, 0b100);
+        found(&image, None)
+    };
+    let field = Field::DataFileName;
+    let longest = vec![b'x'; NAME_LIMIT];
+    assert_eq!(with(&[(DATA_FILE_NAME, &longest)]).unwrap().references[0].name, longest);
+    assert_eq!(with(&[(DATA_FILE_NAME, &[b'x'; 1024])]), Err(out_of_range(field, 1024, 0, 1023)));
+    assert_eq!(with(&[(DATA_FILE_NAME, b"")]), Err(out_of_range(field, 0, 1, 1023)));
+    assert_eq!(with(&[(DATA_FILE_NAME, b"a\0b")]), Err(HeaderError::ZeroByte { field }));
+    assert_eq!(with(&[(DATA_FILE_NAME, b"a"), (DATA_FILE_NAME, b"b")]), Err(HeaderError::Twice { field }));
+}
+
+#[test]
+fn images_of_qemu_img_are_read() {
+    let folder = Folder::new().unwrap();
+    folder.create("-f raw base.raw 1M", "base.raw").unwrap();
+    let backing = [reference(ReferenceRole::Backing, "base.raw", Some("raw"))];
+    for options in ["compat=0.10", "compat=1.1", "cluster_size=512", "cluster_size=2M", "extended_l2=on"] {
+        let image = folder.create(&format!("-f qcow2 -o {options} -F raw -b base.raw top"), "top").unwrap();
+        assert_eq!(found(&image, None).unwrap().references, backing, "{options}");
+    }
+    let image = folder.create("-f qcow2 -o data_file=data.raw,data_file_raw=on top 1M", "top").unwrap();
+    assert_eq!(found(&image, None).unwrap().references, [reference(ReferenceRole::DataFile, "data.raw", Some("raw"))]);
+    let image = folder.create("-f qcow2 -o compression_type=zstd top 1M", "top").unwrap();
+    assert_eq!(found(&image, Some(Format::Qcow2)).unwrap().references, []);
+    let secret =
+        "--object secret,id=key,data=x -f qcow2 -o encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10";
+    let image = folder.create(&format!("{secret} top 1M"), "top").unwrap();
+    assert!(found(&image, None).unwrap().encrypted);
 }
 
 #[test]
@@ -179,30 +226,18 @@ fn version_and_clusters_are_checked() {
         put32(&mut image, offset, value);
         error_in(&image)
     };
-    assert_eq!(with(0, 0), HeaderError::NotQcow2);
+    assert_eq!(with(0, 0), HeaderError::Not(Format::Qcow2));
     assert_eq!(with(4, 1), out_of_range(Field::Version, 1, 2, 3));
     assert_eq!(with(4, 4), out_of_range(Field::Version, 4, 2, 3));
-    assert_eq!(with(20, 8), out_of_range(Field::ClusterBits, 8, 9, 21));
-    assert_eq!(with(20, 64), out_of_range(Field::ClusterBits, 64, 9, 21));
+    assert_eq!(with(20, 8), out_of_range(Field::ClusterSize, 8, 9, 21));
+    assert_eq!(with(20, 64), out_of_range(Field::ClusterSize, 64, 9, 21));
 }
 
 #[test]
-fn no_cut_and_no_single_wrong_byte_breaks_the_parser() {
-    let image = version_3(&[(BACKING_FORMAT, b"raw")], Some(b"base.raw"));
-    for length in 0..image.len() {
-        let cut = image[..length].to_vec();
-        assert!(backing_in(&cut).is_err(), "{length}");
-        let mut scratch = Scratch::default();
-        let detected = parse_any(&cut, None, &mut scratch);
-        assert!(detected.is_err() || length < 8, "{length}");
-    }
-    for position in 0..image.len() {
-        for value in [0, 1, 0x7f, 0x80, 0xff] {
-            let mut forged = image.clone();
-            forged[position] = value;
-            if let Ok(Some((name, format))) = backing_in(&forged) {
-                assert!((1..=NAME_LIMIT).contains(&name.len()) && format.is_none_or(|format| format.len() <= 15));
-            }
-        }
-    }
+fn no_cut_and_no_single_wrong_byte_breaks_the_reader() {
+    let mut image = version_3(&[(BACKING_FORMAT, b"raw"), (DATA_FILE_NAME, b"data")], Some(b"base.raw"));
+    put64(&mut image, 72, 0b100);
+    assert_eq!(cut_and_forge(&image, Some(Format::Qcow2)), 0);
+    // Short of magic and version it is raw.
+    assert_eq!(cut_and_forge(&image, None), 8);
 }
