@@ -23,8 +23,11 @@ impl ReadAt for BorrowedFd<'_> {
 impl ReadAt for &[u8] {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let rest = usize::try_from(offset).ok().and_then(|offset| self.get(offset..)).unwrap_or_default();
-        let pairs = buffer.iter_mut().zip(rest);
-        Ok(pairs.map(|(to, from)| *to = *from).count())
+        let count = rest.len().min(buffer.len());
+        if let (Some(to), Some(from)) = (buffer.get_mut(..count), rest.get(..count)) {
+            to.copy_from_slice(from);
+        }
+        Ok(count)
     }
 }
 

@@ -67,7 +67,7 @@ impl<'t> Iterator for Lines<'t> {
 
     fn next(&mut self) -> Option<&'t [u8]> {
         // From an empty line QEMU scans the next one that is not, once more: the same extent twice is one file.
-        let line = self.text.get(self.at..).map(|rest| after_space(rest)).filter(|line| !line.is_empty())?;
+        let line = self.text.get(self.at..).map(after_space).filter(|line| !line.is_empty())?;
         let begin = self.text.len() - line.len();
         let length = line.iter().position(|byte| *byte == b'\n').map_or(line.len(), |end| end + 1);
         self.at = begin + length;

@@ -209,5 +209,7 @@ fn no_cut_and_no_single_wrong_byte_breaks_the_reader() {
     let text = descriptor("RW 1 FLAT \"disk-f001.vmdk\" 0\nRW 1 SPARSE \"s\"\nparentFileNameHint=\"base\"\n");
     cut_and_forge(&text, Some(Format::Vmdk));
     cut_and_forge(&text, None);
-    cut_and_forge(&nothing_but_a_descriptor(4), Some(Format::Vmdk));
+    let image = nothing_but_a_descriptor(4);
+    let end = image.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    cut_and_forge(&image[..end], Some(Format::Vmdk));
 }
