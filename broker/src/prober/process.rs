@@ -63,9 +63,9 @@ impl Process {
         let mut process = Self { child, socket };
         let mut hello = [0; HELLO_LIMIT];
         let hello = process.receive(&mut hello, patience)?;
-        match postcard::from_bytes::<Result<(), NotConfined>>(hello) {
-            Ok(confined) => confined?,
-            Err(_) => return Err(Error::Irregular),
+        match postcard::take_from_bytes::<Result<(), NotConfined>>(hello) {
+            Ok((confined, [])) => confined?,
+            _ => return Err(Error::Irregular),
         }
         Ok(process)
     }
