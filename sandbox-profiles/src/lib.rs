@@ -36,6 +36,10 @@ use model::ProfileData;
 pub enum Profile {
     /// The emulator, `qemu-system-*`.
     QemuSystem,
+    /// `qemu-img` and `qemu-io`.
+    QemuImg,
+    /// `qemu-nbd` and `qemu-storage-daemon`.
+    QemuStorage,
     /// The process inside the sandbox that turns blocked system calls into requests.
     Agent,
     /// The process outside the sandbox that answers requests.
@@ -46,13 +50,19 @@ pub enum Profile {
 
 impl Profile {
     /// Every profile.
-    pub const ALL: [Self; 4] = [Self::QemuSystem, Self::Agent, Self::Broker, Self::Prober];
+    pub const ALL: [Self; 6] =
+        [Self::QemuSystem, Self::QemuImg, Self::QemuStorage, Self::Agent, Self::Broker, Self::Prober];
+
+    /// Those of programs in the sandbox, for which an agent answers.
+    pub const CONFINED: [Self; 3] = [Self::QemuSystem, Self::QemuImg, Self::QemuStorage];
 
     /// The name of the profile's file and of the profile in messages.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::QemuSystem => "qemu-system",
+            Self::QemuImg => "qemu-img",
+            Self::QemuStorage => "qemu-storage",
             Self::Agent => "agent",
             Self::Broker => "broker",
             Self::Prober => "prober",
@@ -62,6 +72,8 @@ impl Profile {
     fn data(self) -> &'static ProfileData {
         match self {
             Self::QemuSystem => &generated::QEMU_SYSTEM,
+            Self::QemuImg => &generated::QEMU_IMG,
+            Self::QemuStorage => &generated::QEMU_STORAGE,
             Self::Agent => &generated::AGENT,
             Self::Broker => &generated::BROKER,
             Self::Prober => &generated::PROBER,

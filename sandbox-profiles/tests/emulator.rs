@@ -27,7 +27,7 @@ fn the_hot_calls_of_an_emulator_stay_free_of_arguments() {
 
 /// What the threat model names must be refused whatever a later edit of the profile says.
 #[test]
-fn dangerous_calls_are_never_allowed_to_the_emulator() {
+fn dangerous_calls_are_never_allowed_in_the_sandbox() {
     let never = [
         "ptrace",
         "process_vm_readv",
@@ -97,13 +97,41 @@ fn dangerous_calls_are_never_allowed_to_the_emulator() {
         "migrate_pages",
         "move_pages",
     ];
-    let program = compile(Profile::QemuSystem, &Variant::default()).unwrap();
-    for name in never {
-        let number = (0..1100).find(|number| syscall_name(*number) == Some(name));
-        let number = number.unwrap_or_else(|| panic!("{name} has no number"));
-        for argument in [0, 1, u64::from(u32::MAX), u64::MAX] {
-            let verdict = run(&program.instructions, &Call::native(number, [argument; 6]));
-            assert_ne!(verdict.action, libc::SECCOMP_RET_ALLOW, "{name}");
+    for profile in Profile::CONFINED {
+        never.iter().for_each(|name| assert_never_allowed(profile, name));
+    }
+}
+
+fn assert_never_allowed(profile: Profile, name: &str) {
+    let program = compile(profile, &Variant::default()).unwrap();
+    let number = (0..1100).find(|number| syscall_name(*number) == Some(name));
+    let number = number.unwrap_or_else(|| panic!("{name} has no number"));
+    for argument in [0, 1, u64::from(u32::MAX), u64::MAX] {
+        let verdict = run(&program.instructions, &Call::native(number, [argument; 6]));
+        assert_ne!(verdict.action, libc::SECCOMP_RET_ALLOW, "{profile:?} {name}");
+    }
+}
+
+/// What an emulator does and a program that only works on images never does.
+#[test]
+fn programs_for_images_have_no_more_than_they_need() {
+    for name in ["socket", "socketpair", "accept4", "listen", "recvmsg", "memfd_create", "wait4", "setsid", "umask"] {
+        assert_never_allowed(Profile::QemuImg, name);
+    }
+    for name in ["seccomp", "mlockall", "sched_setaffinity", "fchdir", "pause"] {
+        assert_never_allowed(Profile::QemuImg, name);
+        assert_never_allowed(Profile::QemuStorage, name);
+    }
+    // A process of its own, even where the command line would let an emulator have one.
+    let forks = Variant { forks: true, ..Variant::default() };
+    let program = compile(Profile::QemuImg, &forks).unwrap();
+    let clone = rules(Profile::QemuImg).find(|rule| rule.call == "clone").unwrap().number;
+    let verdict = run(&program.instructions, &Call::native(clone, [libc::SIGCHLD as u64; 6]));
+    assert_eq!(verdict.action, libc::SECCOMP_RET_USER_NOTIF);
+    // All that they have an emulator has too.
+    for profile in [Profile::QemuImg, Profile::QemuStorage] {
+        for rule in rules(profile) {
+            assert!(rules(Profile::QemuSystem).any(|other| other.call == rule.call), "{profile:?} {}", rule.call);
         }
     }
 }
