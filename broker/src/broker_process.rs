@@ -9,6 +9,7 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::confine::capabilities::Keep;
 use crate::confine::identity::MapError;
+use crate::confine::image_user;
 use crate::confine::settle;
 use crate::confine::setup_link::{self, BrokerEnd};
 use crate::serve::audit::Audit;
@@ -121,9 +122,9 @@ fn serve_to_the_end(duties: Duties) -> i32 {
         return give_up(&error, &mut audit, &mut setup);
     }
     drop(setup);
-    let Parts { grants, folders, control, belongings } = parts;
-    let policy =
-        Policy { table: Table::new(working_directory, grants, absent), folders: Folders::new(folders), ledger, owner };
+    let Parts { grants, folders, control, journal, belongings } = parts;
+    let table = Table::new(working_directory, grants, absent);
+    let policy = Policy { table, folders: Folders::new(folders), ledger, owner, journal: journal.map(Arc::new) };
     let mut broker = Broker {
         policy,
         audit,
@@ -157,9 +158,16 @@ fn give_up(error: &Error, audit: &mut Audit, setup: &mut BrokerEnd) -> i32 {
 
 /// Confines this process.
 fn settle(start: &Start) -> Result<Workers, Error> {
-    let workers = Workers::new().map_err(Error::Leave)?;
-    let keep =
-        Keep::Broker { opens_any_file: start.plan().keeps_override, gives_files_away: start.plan().owner.is_some() };
+    let workers = Workers::new(start.plan().image_user.is_some()).map_err(Error::Leave)?;
+    let keep = Keep::Broker {
+        opens_any_file: start.plan().keeps_override,
+        gives_files_away: start.plan().owner.is_some(),
+        removes_for_others: start.removes_for_others(),
+    };
+    // The file server asks at each open who this is.
+    if let Some(user) = &start.plan().image_user {
+        user.become_for_good()?;
+    }
     settle::settle(start.plan().host.abi, keep, &start.broker_rights())?;
     Ok(workers)
 }
@@ -171,9 +179,10 @@ fn take_views(parts: &mut Parts, setup: &mut BrokerEnd) -> Result<(), Error> {
     Ok(setup.ready()?)
 }
 
-/// The views come in the order of the grants, then in that of the folders of media.
+/// The views come in the order of the grants that are shown, then in that of the folders of media.
 fn give_views(parts: &mut Parts, views: Vec<OwnedFd>) -> Result<(), Error> {
-    let grants = parts.grants.iter_mut().map(|grant| (&grant.pin, &mut grant.view));
+    let shown = parts.grants.iter_mut().filter(|grant| grant.pin.is_shown());
+    let grants = shown.map(|grant| (&grant.pin, &mut grant.view));
     let media = parts.folders.iter_mut().filter(|folder| folder.purpose == Purpose::Media);
     let wanted: Vec<_> = grants.chain(media.map(|folder| (&folder.pin, &mut folder.view))).collect();
     if wanted.len() != views.len() {
@@ -198,6 +207,9 @@ pub enum Error {
     /// The ids could not be mapped.
     #[error(transparent)]
     MapIds(#[from] MapError),
+    /// The images' user.
+    #[error(transparent)]
+    ImageUser(#[from] image_user::Error),
     /// The link to the other side.
     #[error(transparent)]
     Setup(#[from] setup_link::Error),

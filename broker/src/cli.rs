@@ -7,7 +7,9 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::control::client::Wish;
+use crate::control::granted::Wanted;
 use crate::plan::Options;
+use crate::record;
 use crate::run::Request;
 use crate::serve::ledger::Limits;
 
@@ -17,7 +19,7 @@ use crate::serve::ledger::Limits;
     name = "broker",
     version,
     args_conflicts_with_subcommands = true,
-    override_usage = "broker [OPTIONS] -- EMULATOR ARGS...\n       broker plan [OPTIONS] [--json] -- EMULATOR ARGS...\n       broker ctl NAME status|grant|revoke|allow ...\n       broker check"
+    override_usage = "broker [OPTIONS] -- EMULATOR ARGS...\n       broker plan [OPTIONS] [--json] -- EMULATOR ARGS...\n       broker ctl NAME status|grant|revoke|allow ...\n       broker chain show|accept|forget ...\n       broker check"
 )]
 pub struct Cli {
     /// What to do, if not to run an emulator.
@@ -31,6 +33,15 @@ pub struct Cli {
 /// Everything but running.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// See and change what is recorded of disk images between starts
+    Chain {
+        /// Where the records are [default: /var/lib/broker/chains for root, else broker/chains beneath XDG_STATE_HOME]
+        #[arg(long, value_name = "DIR", global = true)]
+        chain_dir: Option<PathBuf>,
+        /// What to do
+        #[command(subcommand)]
+        order: ChainOrder,
+    },
     /// Print what this host offers and what is missing
     Check,
     /// Speak to a guest that runs
@@ -74,6 +85,12 @@ pub enum Order {
         /// Its format; its backing chain is granted with it, for reading
         #[arg(long)]
         format: Option<String>,
+        /// What its headers name may lie beneath DIR, beside its own folder
+        #[arg(long, value_name = "DIR", requires = "format")]
+        image_root: Vec<PathBuf>,
+        /// Where the chains of images are recorded, as for the guest itself
+        #[arg(long, value_name = "DIR")]
+        chain_dir: Option<PathBuf>,
     },
     /// Take back what was granted while the guest ran; what the emulator has open stays open
     Revoke {
@@ -105,9 +122,54 @@ impl From<Order> for Wish {
     fn from(order: Order) -> Self {
         match order {
             Order::Status { json } => Self::Status { json },
-            Order::Grant { path, write, once, format } => Self::Grant { path, write, once, format },
+            Order::Grant { path, write, once, format, image_root: image_roots, chain_dir } => {
+                Self::Grant { wanted: Wanted { path, write, format, image_roots, chain_dir }, once }
+            }
             Order::Revoke { path } => Self::Revoke(path),
             Order::Allow { what: What::Commit { path, once } } => Self::AllowCommit { path, once },
+        }
+    }
+}
+
+/// What can be done with records of image chains.
+#[derive(Debug, Subcommand)]
+pub enum ChainOrder {
+    /// Print what is recorded
+    Show {
+        /// The image whose chain to print, instead of all
+        image: Option<PathBuf>,
+        /// Print it as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Record what the headers of an image, and of all below it, say now
+    Accept {
+        /// The image
+        image: PathBuf,
+        /// What the image is opened as [default: qcow2]
+        #[arg(long)]
+        format: Option<String>,
+        /// What headers name may lie beneath DIR, beside the image's own folder
+        #[arg(long, value_name = "DIR")]
+        image_root: Vec<PathBuf>,
+    },
+    /// Forget an image, so that it is taken as it is at its next start
+    Forget {
+        /// The image
+        #[arg(required_unless_present = "missing", conflicts_with = "missing")]
+        image: Option<PathBuf>,
+        /// Forget all images that are not there any more
+        #[arg(long)]
+        missing: bool,
+    },
+}
+
+impl From<ChainOrder> for record::command::Wish {
+    fn from(order: ChainOrder) -> Self {
+        match order {
+            ChainOrder::Show { image, json } => Self::Show { image, json },
+            ChainOrder::Accept { image, format, image_root } => Self::Accept { image, format, image_roots: image_root },
+            ChainOrder::Forget { image, .. } => image.map_or(Self::ForgetMissing, Self::Forget),
         }
     }
 }
@@ -130,9 +192,17 @@ pub struct Run {
     /// Backing files that an image's header names may lie beneath DIR, beside the folders of the images named
     #[arg(long, value_name = "DIR")]
     image_root: Vec<PathBuf>,
+    /// Where the chains of images are recorded; every start compares them with what it finds
+    /// [default: /var/lib/broker/chains for root, else broker/chains in XDG_STATE_HOME or ~/.local/state]
+    #[arg(long, value_name = "DIR")]
+    chain_dir: Option<PathBuf>,
     /// Run the emulator as this user and group (root only)
     #[arg(long, value_name = "UID:GID", value_parser = parse_user)]
     user: Option<(u32, u32)>,
+    /// Open images, media and new files as this user and group, with the user's groups (root only) [default: who starts
+    /// broker]
+    #[arg(long, value_name = "UID:GID", value_parser = parse_user)]
+    image_user: Option<(u32, u32)>,
     /// A medium that may be inserted later, read-only: a file, or a device such as /dev/sr0
     #[arg(long, value_name = "PATH")]
     medium: Vec<PathBuf>,
@@ -189,7 +259,9 @@ impl From<Run> for Request {
 fn options(run: &Run) -> Options {
     let mut options = Options {
         image_roots: run.image_root.clone(),
+        chain_dir: run.chain_dir.clone(),
         user: run.user,
+        image_user: run.image_user,
         media: run.medium.clone(),
         medium_folders: run.medium_dir.clone(),
         limits: Limits { files: run.create_files, bytes: run.create_bytes },

@@ -3,6 +3,7 @@
 //! Where to start reading: [`run`] is the program on one page; [`confine::become_emulator`] is the order in which the
 //! started process is confined, [`confine::settle::settle`] that of the broker; [`serve::serve`] is the broker's loop.
 
+pub mod administrator;
 pub mod agent;
 pub mod broker_process;
 pub mod check;
@@ -10,6 +11,7 @@ pub mod cli;
 pub mod confine;
 pub mod control;
 pub mod emulator;
+pub mod fingerprint;
 pub mod host;
 pub mod installation;
 pub mod open;
@@ -17,7 +19,9 @@ pub mod packets;
 pub mod paths;
 pub mod plan;
 pub mod prober;
+pub mod record;
 pub mod run;
 pub mod serve;
+pub mod shell;
 pub mod start;
 pub mod sys;

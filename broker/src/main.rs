@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use broker::cli::{Cli, Command};
 use broker::control::client;
+use broker::record::command;
 use broker::run::{self, Error};
 use broker::{check, plan};
 use clap::Parser;
@@ -17,10 +18,11 @@ fn main() -> ExitCode {
         Some(Command::Check) => check::run(),
         Some(Command::Ctl { name, order }) => match client::run(&name, &order.into()) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("broker: {error}");
-                ExitCode::from(125)
-            }
+            Err(error) => fail_at(&error),
+        },
+        Some(Command::Chain { chain_dir, order }) => match command::run(chain_dir.as_deref(), &order.into()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail_at(&error),
         },
         Some(Command::Plan { json, run }) => match run::make_plan(&run.into(), false) {
             Ok(plan) => plan::show::print(&plan, json),
@@ -47,6 +49,12 @@ fn usage(error: &clap::Error) -> ExitCode {
     // A closed standard output is no reason to fail.
     let _ = error.print();
     ExitCode::SUCCESS
+}
+
+/// The failure of what is not a start.
+fn fail_at(error: &dyn std::error::Error) -> ExitCode {
+    eprintln!("broker: {error}");
+    ExitCode::from(125)
 }
 
 fn fail(error: &Error) -> ExitCode {

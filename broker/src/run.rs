@@ -12,13 +12,14 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use protocol::SocketMode;
 
+use crate::administrator;
 use crate::broker_process::{self, Duties};
 use crate::confine::mounts::Views;
 use crate::confine::{self, setup_link};
 use crate::emulator;
 use crate::host::{self, Host};
 use crate::installation;
-use crate::open::inherited;
+use crate::open::{descriptor, inherited};
 use crate::packets;
 use crate::plan::{self, Options, Plan};
 use crate::start::{self, Start};
@@ -64,15 +65,23 @@ pub fn run(request: &Request) -> Result<Infallible, Error> {
 /// # Errors
 /// What is wrong with the command line, with a file that it names, or with this host.
 pub fn make_plan(request: &Request, starting: bool) -> Result<Plan, Error> {
-    let command = emulator::parse(&request.words, &|path| std::fs::read(path))?;
+    let mut command = emulator::parse(&request.words, &|path| std::fs::read(path))?;
+    // A plan can be made without the socket that the start will need.
+    if starting && command.program == emulator::Program::Nbd {
+        emulator::take_socket(&mut command, &|name| std::env::var_os(name), std::process::id())?;
+    }
     if starting {
         // Before this process holds a descriptor of its own: what is not named must not even reach the broker.
-        inherited::keep_only(&command.descriptors)?;
+        descriptor::check_open(command.image_descriptors())?;
+        inherited::keep_only(&command.image_descriptors().chain(command.descriptors.iter().copied()).collect())?;
     }
+    let handed = descriptor::Images::take(command.image_descriptors(), &command.descriptors)?;
     let program = request.words.first().ok_or(Error::NoEmulator)?;
     let installation = installation::find(program, &|name| std::env::var_os(name))?;
     let host = Host::inspect()?;
-    Ok(Plan::make(host, &request.options, command, installation, std::env::var_os("TMPDIR"))?)
+    let strict_roots = administrator::Policy::of_this_host()?.strict_roots;
+    let options = Options { strict_roots, ..request.options.clone() };
+    Ok(Plan::make(host, &options, command, handed, installation, std::env::var_os("TMPDIR"))?)
 }
 
 /// Forks the broker off and becomes the emulator.
@@ -162,9 +171,15 @@ pub enum Error {
     /// The emulator's command line.
     #[error(transparent)]
     CommandLine(#[from] emulator::Error),
+    /// The administrator's policy.
+    #[error(transparent)]
+    Administrator(#[from] administrator::Error),
     /// Inherited descriptors.
     #[error(transparent)]
     Inherited(#[from] inherited::Error),
+    /// A descriptor that is named as an image.
+    #[error(transparent)]
+    Descriptor(#[from] descriptor::Error),
     /// The emulator's program.
     #[error(transparent)]
     Installation(#[from] installation::Error),

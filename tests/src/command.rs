@@ -29,6 +29,9 @@ const MOVE_MONITOR: &str = "exec 9<&0 0</dev/null; exec \"$@\"";
 /// Arguments that put the monitor on the descriptor that [`MOVE_MONITOR`] made.
 const MONITOR: &[&str] = &["-chardev", "socket,id=monitor,fd=9", "-mon", "chardev=monitor,mode=control"];
 
+/// The option that keeps what tests record out of the host's own records.
+pub const CHAIN_DIR: &str = "--chain-dir";
+
 /// Whether the emulator is started without the broker.
 #[must_use]
 pub fn is_bare() -> bool {
@@ -173,6 +176,9 @@ impl<'a> BrokerCommand<'a> {
         if !is_bare() {
             line.push(self.marked_binary()?.into());
             line.append(&mut self.options);
+            if !line.iter().any(|word| word == CHAIN_DIR) {
+                line.extend([CHAIN_DIR.into(), self.workdir.chains(self.user)?.into()]);
+            }
             line.push("--".into());
         }
         line.push(self.program.clone());

@@ -114,7 +114,7 @@ impl Control {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         if let Some(folder) = &self.runtime_folder {
-            command.env("XDG_RUNTIME_DIR", folder);
+            command.env("XDG_RUNTIME_DIR", folder).env("XDG_STATE_HOME", folder.join("state"));
         }
         if let Some(user) = self.user {
             command.uid(user).gid(user);

@@ -1,5 +1,6 @@
 //! A file system in memory that behaves like a server in trouble: an open of one of its files can be made to hang, or to
-//! fail with an errno of the test's choice, while its other files go on as ever.
+//! fail with an errno of the test's choice, while its other files go on as ever; or like an export that takes root for
+//! nobody.
 
 mod server;
 
@@ -44,11 +45,26 @@ impl FuseFolder {
     /// # Errors
     /// `EPERM` to all but root, `ENOENT` where the kernel has no FUSE.
     pub fn mount(place: PathBuf, owner: u32, files: Vec<(OsString, Vec<u8>)>) -> Result<Self> {
+        let options = vec![MountOption::FSName("broker-test".into()), MountOption::DefaultPermissions];
+        Self::mount_with(place, Shared::new(files, owner), options)
+    }
+
+    /// The same with a folder of mode 0700 and files of mode 0600, which the server lets nobody but `owner` open or look
+    /// up: root neither. Whoever has a descriptor reads and writes.
+    ///
+    /// # Errors
+    /// As [`Self::mount`].
+    pub fn mount_squashed(place: PathBuf, owner: u32, files: Vec<(OsString, Vec<u8>)>) -> Result<Self> {
+        let options = vec![MountOption::FSName("broker-test".into())];
+        Self::mount_with(place, Shared::new(files, owner).squashed(), options)
+    }
+
+    fn mount_with(place: PathBuf, shared: Shared, options: Vec<MountOption>) -> Result<Self> {
         fs::create_dir_all(&place).during(format!("mkdir {}", place.display()))?;
-        let shared = Arc::new(Shared::new(files, owner));
+        let shared = Arc::new(shared);
         let mut config = Config::default();
         config.acl = SessionACL::All;
-        config.mount_options = vec![MountOption::FSName("broker-test".into()), MountOption::DefaultPermissions];
+        config.mount_options = options;
         let session = Session::new(Server::new(Arc::clone(&shared)), &place, &config)
             .and_then(Session::spawn)
             .during(format!("mount a file system at {}", place.display()))?;
@@ -59,6 +75,15 @@ impl FuseFolder {
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
         self.place.join(name)
+    }
+
+    /// What a file holds, whoever may open it.
+    ///
+    /// # Errors
+    /// When there is no such file.
+    pub fn bytes(&self, name: &str) -> Result<Vec<u8>> {
+        let missing = || Error::Unexpected(format!("no file {name} in {}", self.place.display()));
+        self.shared.find(name.as_ref()).map(|file| file.bytes()).ok_or_else(missing)
     }
 
     /// What every later open of a file comes to.

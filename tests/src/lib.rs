@@ -8,8 +8,10 @@
 
 mod binary;
 mod boot_sector;
+mod canary;
 mod command;
 pub mod control;
+pub mod corpus;
 mod emulator;
 mod error;
 pub mod fuse;
@@ -20,12 +22,14 @@ mod need;
 pub mod parity;
 mod process;
 mod qmp;
+mod random;
 mod save;
 mod wait;
 mod workdir;
 
 pub use binary::broker_binary;
 pub use boot_sector::{ALIVE, WRITE_FAILED, WROTE, boot_disk};
+pub use canary::Canary;
 pub use command::{BrokerCommand, ORDINARY_USER, PLAIN_QEMU, is_bare};
 pub use emulator::{Emulator, Finished};
 pub use error::{During, Error, Result};
@@ -34,6 +38,7 @@ pub use images::{backing_file, qcow2_over, raw_boot_disk, two_level_chain, write
 pub use need::{Need, is_met, require};
 pub use process::{Process, ThreadStatus, descendants_of, marked_with};
 pub use qmp::Qmp;
+pub use random::Random;
 pub use save::save_to_descriptor;
 pub use wait::{PATIENCE, until};
 pub use workdir::Workdir;

@@ -19,6 +19,8 @@ use crate::guest::Guest;
 pub enum Need {
     /// The emulator is started under the broker, not bare.
     Broker,
+    /// Device-mapper, and `dmsetup`.
+    DeviceMapper,
     /// File systems in user space (FUSE), mounted by the tests.
     Fuse,
     /// The Linux guest of `tests/setup/guest.sh`.
@@ -27,12 +29,20 @@ pub enum Need {
     Kvm,
     /// Landlock, of any version.
     Landlock,
+    /// Loop devices that the tests may set up, and partitions on them.
+    LoopDevices,
     /// A Landlock older than version 3, which cannot rule truncation (Linux before 6.2).
     OldLandlock,
     /// `qemu-system-x86_64` and `qemu-img`.
     Qemu,
+    /// `BROKER_TESTS_SQUASHED` names an empty folder of user 1000 alone, on an export that takes root for nobody.
+    SquashedExport,
     /// The tests run as root.
     Root,
+    /// `strace`.
+    Strace,
+    /// `qemu-img`, `qemu-io`, `qemu-nbd` and `qemu-storage-daemon`.
+    Tools,
     /// An ordinary user may make user namespaces.
     UserNamespaces,
 }
@@ -40,17 +50,25 @@ pub enum Need {
 /// Says which needs must be met, whatever the host: `all`, `all-but:NAME,NAME`, or `NAME,NAME`.
 const REQUIRE: &str = "BROKER_TESTS_REQUIRE";
 
+/// The programs beside the emulator.
+const TOOLS: [&str; 4] = ["qemu-img", "qemu-io", "qemu-nbd", "qemu-storage-daemon"];
+
 impl fmt::Display for Need {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Self::Broker => "broker",
+            Self::DeviceMapper => "device-mapper",
             Self::Fuse => "fuse",
             Self::Guest => "guest",
             Self::Kvm => "kvm",
             Self::Landlock => "landlock",
+            Self::LoopDevices => "loop-devices",
             Self::OldLandlock => "old-landlock",
             Self::Qemu => "qemu",
+            Self::SquashedExport => "squashed-export",
             Self::Root => "root",
+            Self::Strace => "strace",
+            Self::Tools => "tools",
             Self::UserNamespaces => "user-namespaces",
         })
     }
@@ -87,13 +105,18 @@ fn is_listed(required: &str, name: &str) -> bool {
 pub fn is_met(need: Need) -> bool {
     match need {
         Need::Broker => !is_bare(),
+        Need::DeviceMapper => succeeds("dmsetup", &["version"]),
         Need::Fuse => crate::fuse::works(),
         Need::Guest => Guest::is_there(),
         Need::Kvm => opens_for_writing("/dev/kvm"),
         Need::Landlock => landlock_version() >= ABI::V1,
+        Need::LoopDevices => succeeds("losetup", &["--find"]) && succeeds("partx", &["--version"]),
         Need::OldLandlock => matches!(landlock_version(), ABI::V1 | ABI::V2),
         Need::Qemu => succeeds("qemu-system-x86_64", &["-version"]) && succeeds("qemu-img", &["--version"]),
+        Need::SquashedExport => std::env::var_os("BROKER_TESTS_SQUASHED").is_some(),
         Need::Root => rustix::process::getuid().is_root(),
+        Need::Strace => succeeds("strace", &["-V"]),
+        Need::Tools => TOOLS.iter().all(|tool| succeeds(tool, &["--version"])),
         Need::UserNamespaces => user_namespaces_work(),
     }
 }

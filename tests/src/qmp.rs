@@ -111,7 +111,11 @@ impl Qmp {
                 break end;
             }
             let mut buffer = [0; 4096];
-            let count = self.stream.read(&mut buffer).during("read from the monitor")?;
+            let count = match self.stream.read(&mut buffer) {
+                // A read with a time limit is not taken up again by the kernel after a stop (signal(7)).
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                other => other.during("read from the monitor")?,
+            };
             let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else {
                 return Err(Error::Unexpected("the emulator closed its monitor".to_owned()));
             };

@@ -49,6 +49,20 @@ impl Workdir {
         self.top.join("aside")
     }
 
+    /// Where the broker, run by `user` or else by whoever runs the tests, records the chains of the images.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn chains(&self, user: Option<u32>) -> Result<PathBuf> {
+        let owner = user.unwrap_or_else(|| rustix::process::getuid().as_raw());
+        let folder = self.aside().join(format!("chains-{owner}"));
+        fs::create_dir_all(&folder).during(format!("mkdir {}", folder.display()))?;
+        // Some file systems have no owners to give away; then the folder is everybody's own.
+        let _ = chown(&folder, Some(owner), Some(owner));
+        fs::set_permissions(&folder, Permissions::from_mode(0o700)).during(format!("chmod {}", folder.display()))?;
+        Ok(folder)
+    }
+
     /// The path of a file beside the images.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {

@@ -20,6 +20,9 @@ pub enum Keep {
         /// `CAP_CHOWN`, to give away the files that it creates. Its filter has `fchown` alone, which changes the owner of
         /// nothing but what it could open.
         gives_files_away: bool,
+        /// `CAP_FOWNER`, to remove what it made as another user in folders where only owners may (sticky ones). Its
+        /// filter has no call that changes what else this is the right to.
+        removes_for_others: bool,
     },
 }
 
@@ -27,16 +30,19 @@ impl Keep {
     /// For a process that has to open what belongs to others.
     #[must_use]
     pub fn opening_any_file() -> Self {
-        Self::Broker { opens_any_file: true, gives_files_away: false }
+        Self::Broker { opens_any_file: true, gives_files_away: false, removes_for_others: false }
     }
 
     fn set(self) -> CapsHashSet {
         match self {
             Self::Nothing => CapsHashSet::new(),
             Self::ReadMemory => [Capability::CAP_SYS_PTRACE].into(),
-            Self::Broker { opens_any_file, gives_files_away } => {
-                let wanted =
-                    [(opens_any_file, Capability::CAP_DAC_OVERRIDE), (gives_files_away, Capability::CAP_CHOWN)];
+            Self::Broker { opens_any_file, gives_files_away, removes_for_others } => {
+                let wanted = [
+                    (opens_any_file, Capability::CAP_DAC_OVERRIDE),
+                    (gives_files_away, Capability::CAP_CHOWN),
+                    (removes_for_others, Capability::CAP_FOWNER),
+                ];
                 wanted.into_iter().filter(|(wanted, _)| *wanted).map(|(_, capability)| capability).collect()
             }
         }
@@ -61,6 +67,20 @@ pub fn drop_all(keep: Keep) -> Result<(), Error> {
     caps::set(None, CapSet::Effective, &kept)?;
     caps::set(None, CapSet::Permitted, &kept)?;
     Ok(())
+}
+
+/// Puts root's rights to other users' files out of effect for this thread, or all that is permitted back into effect.
+///
+/// # Errors
+/// `EPERM`: the kernel does not let go of a capability, which none does.
+pub fn lay_down_override(down: bool) -> Result<(), Error> {
+    let mut wanted = caps::read(None, CapSet::Permitted)?;
+    if down {
+        for capability in [Capability::CAP_DAC_OVERRIDE, Capability::CAP_FOWNER] {
+            wanted.remove(&capability);
+        }
+    }
+    Ok(caps::set(None, CapSet::Effective, &wanted)?)
 }
 
 /// Sets no_new_privs: no execve gives a right that the process lacks.

@@ -4,6 +4,7 @@
 
 pub mod capabilities;
 pub mod identity;
+pub mod image_user;
 pub mod landlock;
 mod mount_points;
 pub mod mounts;

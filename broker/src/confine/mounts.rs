@@ -30,6 +30,9 @@ pub struct Layout {
     pub private: Vec<PrivateDirectory>,
     /// What was pinned, each seen read-only at the name that the emulator uses.
     pub grants: Vec<Exposed>,
+    /// Files that the program is to make. It looks what they are before it removes one that it could not finish, so there
+    /// is an empty file at each of these paths.
+    pub awaited: Vec<PathBuf>,
     /// Folders of media, which the broker looks into through read-only mounts; they are not seen inside.
     pub media: Vec<Arc<Pin>>,
     /// The caller's working directory, which exists inside, though empty.
@@ -199,6 +202,10 @@ fn furnish(layout: &Layout, views: Views, root: BorrowedFd<'_>) -> Result<(), Er
     make_directory(root, &layout.working_directory)?;
     for (grant, view) in layout.grants.iter().zip(views.grants) {
         place_at(root, &grant.at, view)?;
+    }
+    for path in &layout.awaited {
+        // Within a read-only tree there is no place for it; the program then leaves unfinished files there.
+        let _ = make_file(root, path);
     }
     Ok(())
 }

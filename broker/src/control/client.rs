@@ -1,6 +1,5 @@
 //! `broker ctl NAME ...`.
 
-use std::cell::RefCell;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -10,17 +9,20 @@ use std::sync::Arc;
 use protocol::{Channel, Name, Received};
 use rustix::fs::FileType;
 
+use super::granted::{self, Wanted};
 use super::holder::{self, Holding};
 use super::message::{Answer, GuestStatus, ListedGrant, Offer, Order, OrderBody, Use, VERSION};
 use super::place;
+use crate::administrator;
 use crate::confine::capabilities::Keep;
 use crate::confine::landlock;
 use crate::open::access::needs_override;
-use crate::open::chain::{self, ImageRoots, Rules, Top};
+use crate::open::chain;
 use crate::open::pin::{Pin, check_access};
 use crate::paths::absolute_path;
 use crate::plan::show::readable;
-use crate::prober::Prober;
+use crate::record::change::Change;
+use crate::record::{headers, store};
 use crate::serve::grants::{Access, Role};
 
 /// What the operator wants.
@@ -33,14 +35,10 @@ pub enum Wish {
     },
     /// To grant a file.
     Grant {
-        /// The file.
-        path: PathBuf,
-        /// For writing too.
-        write: bool,
+        /// Which, and how.
+        wanted: Wanted,
         /// For one use.
         once: bool,
-        /// Its format, if its backing chain is to be granted with it.
-        format: Option<String>,
     },
     /// To take a grant back.
     Revoke(PathBuf),
@@ -65,9 +63,9 @@ pub fn run(guest: &str, wish: &Wish) -> Result<(), Error> {
     match wish {
         Wish::Status { json } => first.status(*json),
         Wish::Revoke(path) => first.order(OrderBody::Revoke(name_of(&absolute(path)?)?), None),
-        Wish::Grant { path, write, once, format } => {
+        Wish::Grant { wanted, once } => {
             drop(first);
-            let (path, holdings) = to_grant(path, *write, format.as_deref())?;
+            let (path, holdings) = granted::find(wanted)?;
             connect()?.offer(&path, holdings, *once, OrderBody::Grant)
         }
         Wish::AllowCommit { path, once } => first.allow_commit(path, *once),
@@ -160,38 +158,8 @@ impl Guest {
     }
 }
 
-/// What is to be held for a grant of `path`, and its absolute form.
-fn to_grant(path: &Path, write: bool, format: Option<&str>) -> Result<(PathBuf, Vec<Holding>), Error> {
-    let path = absolute(path)?;
-    let access = if write { Access::ReadWrite } else { Access::ReadOnly };
-    let top = pin(&path, write)?;
-    // The chain first, so that the image is never there without it.
-    let mut holdings = format.map_or(Ok(Vec::new()), |format| chain_below(&path, &top, format))?;
-    let name = name_of(&path)?;
-    holdings.push(Holding { pin: Arc::new(top), name, access, role: Role::Image });
-    Ok((path, holdings))
-}
-
-/// What lies below an image whose format the operator states.
-fn chain_below(path: &Path, top: &Pin, format: &str) -> Result<Vec<Holding>, Error> {
-    let prober = Prober::new().map_err(Error::Prober)?;
-    let image_roots = ImageRoots { named: Vec::new(), implied: ImageRoots::implied_by(std::iter::once(top)) };
-    let rules = Rules { working_directory: Path::new("/"), image_roots: &image_roots };
-    let image = Top { name: path.as_os_str(), pin: top, format: Some(format), follows_header: true };
-    let reader = RefCell::new(prober.reader());
-    let chain = chain::walk(&image, &rules, &|pin, format| reader.borrow_mut().probe(pin, format))?;
-    for warning in chain.warnings {
-        eprintln!("broker: {warning}");
-    }
-    let members = chain.members.into_iter().map(|member| {
-        let path = absolute_path(Path::new("/"), &member.name);
-        let (pin, name) = (Arc::new(member.pin), name_of(&path)?);
-        Ok(Holding { pin, name, access: Access::ReadOnly, role: Role::Backing })
-    });
-    members.collect()
-}
-
-fn pin(path: &Path, write: bool) -> Result<Pin, Error> {
+/// Pins a file that may be granted.
+pub(super) fn pin(path: &Path, write: bool) -> Result<Pin, Error> {
     let failed = |source| Error::Open { path: path.to_owned(), source };
     let pin = Pin::take(path).map_err(failed)?;
     match pin.file_type() {
@@ -202,12 +170,12 @@ fn pin(path: &Path, write: bool) -> Result<Pin, Error> {
     Ok(pin)
 }
 
-fn absolute(path: &Path) -> Result<PathBuf, Error> {
+pub(super) fn absolute(path: &Path) -> Result<PathBuf, Error> {
     let folder = std::env::current_dir().map_err(Error::WorkingDirectory)?;
     Ok(absolute_path(&folder, path.as_os_str()))
 }
 
-fn name_of(path: &Path) -> Result<Name, Error> {
+pub(super) fn name_of(path: &Path) -> Result<Name, Error> {
     Name::new(path.as_os_str().as_bytes()).map_err(|_| Error::TooLong(path.to_owned()))
 }
 
@@ -295,6 +263,18 @@ pub enum Error {
     /// A chain that is refused.
     #[error(transparent)]
     Chain(#[from] chain::Error),
+    /// A file of it was lost while it was read.
+    #[error(transparent)]
+    Headers(#[from] headers::Error),
+    /// An image is not what it was.
+    #[error(transparent)]
+    Changed(Box<Change>),
+    /// The records of image chains.
+    #[error(transparent)]
+    Records(#[from] store::Error),
+    /// The administrator's policy.
+    #[error(transparent)]
+    Administrator(#[from] administrator::Error),
     /// The prober cannot be made.
     #[error("cannot prepare to read image headers: {0}")]
     Prober(crate::confine::seccomp::Error),

@@ -74,7 +74,7 @@ fn hold(holdings: Vec<Holding>, sockets: Vec<OwnedFd>, abi: ABI, keep: Keep) -> 
     let kept = held.chain(sockets.iter().map(AsRawFd::as_raw_fd));
     settle::leave_the_caller(kept, c"broker-holder").map_err(Error::Leave)?;
     let grants = with_views(holdings)?;
-    let workers = Workers::new().map_err(Error::Leave)?;
+    let workers = Workers::new(false).map_err(Error::Leave)?;
     let rights: Vec<_> = grants.iter().map(|grant| (grant.pin.as_fd(), settle::rights(grant.access))).collect();
     // Who waits for the end of the caller's standard error must not wait for the guest's; a failure is still told there.
     let leave = |source: rustix::io::Errno| Error::Leave(source.into());
@@ -90,6 +90,7 @@ fn hold(holdings: Vec<Holding>, sockets: Vec<OwnedFd>, abi: ABI, keep: Keep) -> 
         folders: Folders::default(),
         ledger: Arc::new(Ledger::new(Limits { files: 0, bytes: 0 })),
         owner: None,
+        journal: None,
     };
     let sessions = sockets.into_iter().filter_map(Session::start).map(|session| (Client::Given, session)).collect();
     let mut broker = Broker {

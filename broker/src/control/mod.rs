@@ -3,9 +3,11 @@
 //! - [`message`]: what is said over the control socket;
 //! - [`place`]: where that socket is;
 //! - [`holder`]: the process that holds what is granted later;
-//! - [`client`]: the program `broker ctl`.
+//! - [`client`]: the program `broker ctl`;
+//! - [`granted`]: what it hands over.
 
 pub mod client;
+pub mod granted;
 pub mod holder;
 pub mod message;
 pub mod place;

@@ -11,6 +11,8 @@ use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
 use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
+use crate::fingerprint::fingerprint;
+
 /// The socket's name in its folder.
 const SOCKET: &str = "control";
 
@@ -60,12 +62,7 @@ pub fn file_name(name: &str) -> String {
         return name.to_owned();
     }
     let start = name.chars().take(SHOWN_OF_NAME).map(|letter| if plain(letter) { letter } else { '_' });
-    format!("_{}-{:016x}", start.collect::<String>(), fingerprint(name))
-}
-
-/// FNV-1a of 64 bits (Fowler, Noll, Vo): the same in every build.
-fn fingerprint(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    format!("_{}-{:016x}", start.collect::<String>(), fingerprint(name.as_bytes()))
 }
 
 impl ControlPlace {

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
 
 use super::draft::{Draft, Group};
@@ -29,6 +30,12 @@ pub(super) struct Node {
     pub(super) driver: Option<String>,
     /// What a protocol node opens.
     pub(super) file: Option<OsString>,
+    /// The inherited descriptor that this name stands for.
+    pub(super) descriptor: Option<RawFd>,
+    /// Where the `-drive` stands in `argv` that says nothing of the host's cache for this node.
+    pub(super) silent_word: Option<usize>,
+    /// `cache.direct=`.
+    pub(super) direct: Option<bool>,
     pub(super) read_only: Option<bool>,
     pub(super) auto_read_only: Option<bool>,
     pub(super) children: Vec<Child>,
@@ -65,6 +72,20 @@ pub(super) enum Role {
 pub(super) enum Target {
     Inline(Box<Node>),
     Named(String),
+}
+
+impl Node {
+    /// The node that this one's bytes come from, if it is described in place.
+    pub(super) fn main_mut(&mut self) -> Option<&mut Self> {
+        if self.file.is_some() {
+            return Some(self);
+        }
+        let main = self.children.iter_mut().find(|child| child.role == Role::Main)?;
+        match &mut main.target {
+            Target::Inline(below) => below.main_mut(),
+            Target::Named(_) => None,
+        }
+    }
 }
 
 /// More levels than any option spells out in earnest.
@@ -118,6 +139,9 @@ pub(super) fn build(option: &str, keys: Keys, name: Option<OsString>, bare: bool
         name: text(option, &mut keys, "node-name")?,
         driver: driver_name,
         file: None,
+        descriptor: None,
+        silent_word: None,
+        direct: switch(option, &mut keys, "cache.direct")?,
         read_only: switch(option, &mut keys, "read-only")?,
         auto_read_only: switch(option, &mut keys, "auto-read-only")?,
         children: Vec::new(),
@@ -131,9 +155,10 @@ pub(super) fn build(option: &str, keys: Keys, name: Option<OsString>, bare: bool
     };
     if leaf {
         let literal = keys.remove("filename");
-        let (file, driver) = filename::resolve(option, node.driver.as_deref(), literal, name)?;
-        node.file = file;
-        node.driver = Some(driver.to_owned());
+        let opened = filename::resolve(option, node.driver.as_deref(), literal, name)?;
+        node.file = opened.file;
+        node.descriptor = opened.descriptor;
+        node.driver = Some(opened.driver.to_owned());
     } else {
         add_children(option, &mut keys, name, &mut node)?;
     }

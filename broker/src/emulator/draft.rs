@@ -45,6 +45,8 @@ pub(super) struct Group {
     pub(super) read: ReadGroup,
     /// From a `-readconfig` file: QEMU's defaults are not switched off by those.
     pub(super) from_file: bool,
+    /// Where the pairs stand in `argv`, if they are a word of their own.
+    pub(super) word: Option<usize>,
 }
 
 /// Understands one group.

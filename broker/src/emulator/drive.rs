@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 
 use super::blockdev::{self, Keys};
+use super::descriptor;
 use super::draft::{Draft, Group};
 use super::error::Error;
 use super::value::{self, Pairs};
@@ -27,6 +28,10 @@ pub(super) fn read(draft: &mut Draft<'_>, group: &Group) -> Result<(), Error> {
         keys.insert("driver".to_owned(), format);
     }
     draft.line.io_uring |= blockdev::asks_for_io_uring(&keys);
+    let (direct, silent) = (descriptor::cache_mode(&keys), !descriptor::says_cache(&keys));
+    if let Some(number) = file.as_deref().and_then(descriptor::number) {
+        descriptor::rewrite(draft, group, number, keys.contains_key("driver"))?;
+    }
     if file.is_none() && !describes_a_node(&keys) {
         // A drive without a medium.
         return Ok(());
@@ -37,6 +42,10 @@ pub(super) fn read(draft: &mut Draft<'_>, group: &Group) -> Result<(), Error> {
     node.overlaid = snapshot && !cdrom && stated != Some(true);
     node.read_only = Some(snapshot || cdrom || stated == Some(true));
     node.auto_read_only = node.auto_read_only.or(Some(true));
+    if silent && let Some(main) = node.main_mut() {
+        main.silent_word = group.word;
+    }
+    node.direct = direct.or(node.direct);
     draft.nodes.push(node);
     Ok(())
 }
@@ -81,13 +90,13 @@ fn shortcut(draft: &mut Draft<'_>, option: &str, file: &OsStr, more: &[(&str, &s
     for (key, value) in more {
         pairs.push(*key, *value);
     }
-    draft.groups.push(Group { name: "drive", option: option.to_owned(), pairs, read, from_file: false });
+    draft.groups.push(Group { name: "drive", option: option.to_owned(), pairs, read, from_file: false, word: None });
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::resource::{Backing, CommandLine};
+    use super::super::resource::{Backing, CommandLine, Image};
     use super::super::testing::{image, images, line, overlaid, ro, rw};
     use super::*;
 
@@ -165,7 +174,8 @@ mod tests {
             [image("X", Some("qcow2"), rw(), Backing::Ignored), overlaid("Y", Some("raw"), ro(), Backing::Ignored),]
         );
         let found = images(&drive("file=X,backing.driver=raw"));
-        assert_eq!(found, [image("X", None, rw(), Backing::Header)]);
+        let (name, stated) = image("X", None, rw(), Backing::Header);
+        assert_eq!(found, [(name, Image { layers: vec!["raw".to_owned()], ..stated })]);
         let found = images(&drive("file=X,backing="));
         assert_eq!(found, [image("X", None, rw(), Backing::Ignored)]);
         let found = images(&drive("file=X,file.locking=off,cache.direct=on"));
@@ -235,9 +245,7 @@ mod tests {
 
     #[test]
     fn unknown_keys_that_look_like_names_are_refused() {
-        for value in
-            ["file=x,odd=/etc/shadow", "file=x,file.server.path=s", "file=nbd:h:1", "format=vvfat,file=x", "file=fd:4"]
-        {
+        for value in ["file=x,odd=/etc/shadow", "file=x,file.server.path=s", "file=nbd:h:1", "format=vvfat,file=x"] {
             assert!(matches!(line(&["-drive", value]), Err(Error::NotServed { .. })), "{value}");
         }
     }

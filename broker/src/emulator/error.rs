@@ -14,6 +14,12 @@ pub enum Error {
         /// The word as typed, dashes included.
         option: String,
     },
+    /// Neither version's `qemu-img` has this command.
+    #[error("{command}: unknown command; qemu-img of QEMU 7.2 and 10.0 has none of this name, check its spelling")]
+    UnknownCommand {
+        /// The program and the word.
+        command: String,
+    },
     /// The last word of the command line is an option that wants a value.
     #[error("{option}: its argument is missing; add it after the option")]
     MissingArgument {

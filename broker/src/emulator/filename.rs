@@ -4,9 +4,11 @@
 //! (`parse_filename` in QEMU's `bdrv_fill_options`).
 
 use std::ffi::{OsStr, OsString};
+use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
 
 use super::blockdev::Keys;
+use super::descriptor;
 use super::error::Error;
 use super::json;
 
@@ -23,8 +25,29 @@ pub(super) fn expand_json(option: &str, keys: Keys, name: Option<OsString>) -> R
     Ok((all, None))
 }
 
-/// What a protocol node opens, and the driver it gets: `driver` if that is given, else the one that
-/// `name` is for. `literal` is its `filename=` option.
+/// What a protocol node opens.
+pub(super) struct Opened {
+    /// The name that QEMU opens; none for a driver that opens nothing.
+    pub(super) file: Option<OsString>,
+    /// The driver it gets.
+    pub(super) driver: &'static str,
+    /// The inherited descriptor that this name stands for.
+    pub(super) descriptor: Option<RawFd>,
+}
+
+impl Opened {
+    fn of(name: OsString, driver: &'static str) -> Self {
+        let descriptor = descriptor::number(&name);
+        Self { file: Some(name), driver, descriptor }
+    }
+
+    fn nothing(driver: &'static str) -> Self {
+        Self { file: None, driver, descriptor: None }
+    }
+}
+
+/// What a protocol node opens: with `driver` if that is given, else with the one that `name` is for. `literal` is its
+/// `filename=` option.
 ///
 /// # Errors
 /// [`Error::NotServed`] for a protocol that is not served, [`Error::Malformed`] if nothing or two names are given.
@@ -33,18 +56,23 @@ pub(super) fn resolve(
     driver: Option<&str>,
     literal: Option<OsString>,
     name: Option<OsString>,
-) -> Result<(Option<OsString>, &'static str), Error> {
+) -> Result<Opened, Error> {
     if let Some(null) = driver.and_then(null_driver) {
-        return Ok((None, null));
+        return Ok(Opened::nothing(null));
     }
     let given = protocol_driver(driver);
     match (literal, name) {
         (Some(_), Some(_)) => {
             Err(Error::malformed(option, "file= and filename= name the same thing; write one of them"))
         }
-        (Some(literal), None) => Ok((Some(literal), given.unwrap_or("file"))),
+        (Some(literal), None) => Ok(Opened::of(literal, given.unwrap_or("file"))),
+        // The word now reads ./fd:N, which every driver takes for a file.
+        (None, Some(name)) if descriptor::number(&name).is_some() => Ok(Opened {
+            descriptor: descriptor::number(&name),
+            ..Opened::of(descriptor::as_file(&name), given.unwrap_or("file"))
+        }),
         (None, Some(name)) => match given {
-            Some(driver) => Ok((Some(without_prefix(&name, driver)), driver)),
+            Some(driver) => Ok(Opened::of(without_prefix(&name, driver), driver)),
             None => by_prefix(option, name),
         },
         (None, None) => Err(Error::malformed(option, "a file name is missing; add filename=, or file= in -drive")),
@@ -60,21 +88,21 @@ fn protocol_driver(name: Option<&str>) -> Option<&'static str> {
 }
 
 /// A name with a colon before any slash begins with the name of a protocol (`path_has_protocol`).
-fn by_prefix(option: &str, name: OsString) -> Result<(Option<OsString>, &'static str), Error> {
+fn by_prefix(option: &str, name: OsString) -> Result<Opened, Error> {
     let bytes = name.as_bytes();
     let end = bytes.iter().position(|b| matches!(b, b':' | b'/'));
     let Some(protocol) = end.filter(|at| bytes.get(*at) == Some(&b':')).and_then(|at| bytes.get(..at)) else {
-        return Ok((Some(name), "file"));
+        return Ok(Opened::of(name, "file"));
     };
     let protocol = String::from_utf8_lossy(protocol).into_owned();
     if let Some(driver) = protocol_driver(Some(&protocol)) {
-        return Ok((Some(without_prefix(&name, driver)), driver));
+        return Ok(Opened::of(without_prefix(&name, driver), driver));
     }
     if let Some(null) = null_driver(&protocol) {
-        return Ok((None, null));
+        return Ok(Opened::nothing(null));
     }
     let instead = match protocol.as_str() {
-        "fd" => "QEMU has no such protocol: write -add-fd fd=N,set=M and file=/dev/fdset/M".to_owned(),
+        "fd" => "write fd:N with the number of an open descriptor that the caller hands over".to_owned(),
         _ => format!("use an image on this host; for a file of this very name write ./{protocol}:..."),
     };
     Err(Error::not_served(option, format!("the protocol {protocol}:"), instead))
@@ -93,8 +121,8 @@ mod tests {
     use super::*;
 
     fn opened(driver: Option<&str>, name: &str) -> Option<String> {
-        let (file, _) = resolve("-drive", driver, None, Some(name.into())).unwrap();
-        file.map(|f| f.into_string().unwrap())
+        let opened = resolve("-drive", driver, None, Some(name.into())).unwrap();
+        opened.file.map(|f| f.into_string().unwrap())
     }
 
     #[test]
@@ -123,13 +151,14 @@ mod tests {
             "fat:rw:/",
             "nvme://0:1/1",
             "blkdebug::x",
-            "fd:4",
+            "fd:x",
+            "fd:04",
             "a:b",
             "gluster+tcp://x/y",
             ":x",
         ] {
-            let error = resolve("-drive", None, None, Some(name.into())).unwrap_err();
-            assert!(matches!(error, Error::NotServed { .. }), "{name}: {error}");
+            let result = resolve("-drive", None, None, Some(name.into())).map(|opened| opened.file);
+            assert!(matches!(result, Err(Error::NotServed { .. })), "{name}: {result:?}");
         }
     }
 
@@ -142,8 +171,8 @@ mod tests {
     #[test]
     fn a_literal_name_is_not_taken_apart() {
         for name in ["nbd:x", "json:{}", "file:x"] {
-            let (file, driver) = resolve("-drive", None, Some(name.into()), None).unwrap();
-            assert_eq!((file.unwrap().to_str().unwrap(), driver), (name, "file"));
+            let opened = resolve("-drive", None, Some(name.into()), None).unwrap();
+            assert_eq!((opened.file.unwrap().to_str().unwrap(), opened.driver), (name, "file"));
         }
         assert!(resolve("-drive", None, Some("a".into()), Some("b".into())).is_err());
         assert!(resolve("-drive", Some("file"), None, None).is_err());

@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 
 use super::blockdev::{Child, Node, Role, Target};
+use super::descriptor;
 use super::draft::{Draft, OpenedBy};
 use super::driver::{self, Driver};
 use super::error::Error;
-use super::resource::{Access, Backing, Image, Kind};
+use super::resource::{Access, Backing, Descriptor, Image, Kind};
 
 /// More nodes on one way down than any real chain has; QEMU cannot make a cycle of them.
 const MAX_DEPTH: usize = 100;
@@ -25,10 +26,14 @@ struct Above {
     /// The format whose header the file holds, and what becomes of its backing file.
     format: Option<String>,
     backing: Backing,
+    data_file_given: bool,
+    layers: Vec<String>,
     /// A header is read from the node below (so that a raw node in between is only a window).
     has_format: bool,
     read_only: bool,
     auto_read_only: bool,
+    /// The host's cache is bypassed.
+    direct: bool,
     /// Somebody above may want to write.
     writer: bool,
     overlaid: bool,
@@ -83,9 +88,12 @@ fn top() -> Above {
     Above {
         format: Some("raw".to_owned()),
         backing: Backing::Ignored,
+        data_file_given: false,
+        layers: Vec::new(),
         has_format: false,
         read_only: false,
         auto_read_only: false,
+        direct: false,
         writer: true,
         overlaid: false,
         depth: 0,
@@ -102,12 +110,13 @@ fn walk(node: &Node, above: &Above, names: &BTreeMap<&str, &Node>, found: &mut V
     let here = Above {
         read_only: node.read_only.unwrap_or(above.read_only),
         auto_read_only: node.auto_read_only.unwrap_or(above.auto_read_only),
+        direct: node.direct.unwrap_or(above.direct),
         overlaid: node.overlaid || above.overlaid,
         depth: above.depth + 1,
         ..above.clone()
     };
     if let Some(name) = &node.file {
-        found.push(opened(node, name, &here));
+        found.push(opened(node, name, &here)?);
     }
     let here = reading(node, here)?;
     for child in &node.children {
@@ -123,18 +132,27 @@ fn walk(node: &Node, above: &Above, names: &BTreeMap<&str, &Node>, found: &mut V
     Ok(())
 }
 
-fn opened(node: &Node, name: &OsString, here: &Above) -> Opened {
+fn opened(node: &Node, name: &OsString, here: &Above) -> Result<Opened, Error> {
+    let descriptor =
+        node.descriptor.map(|number| Descriptor { number, direct: here.direct, silent_word: node.silent_word });
+    if let Some(descriptor) = descriptor {
+        descriptor::check(&node.option, descriptor.number, here.format.is_some())?;
+    }
     let writes = !here.read_only && (here.writer || !here.auto_read_only);
-    Opened {
+    Ok(Opened {
         option: node.option.clone(),
         name: name.clone(),
         image: Image {
             format: here.format.clone(),
             access: if writes { Access::ReadWrite } else { Access::ReadOnly },
             backing: here.backing,
+            data_file_given: here.data_file_given,
+            layers: here.layers.clone(),
             overlaid: here.overlaid,
+            descriptor,
+            commit: None,
         },
-    }
+    })
 }
 
 /// What the main child of `node` is read as.
@@ -159,9 +177,24 @@ fn reading(node: &Node, above: Above) -> Result<Above, Error> {
     Ok(Above {
         format: node.driver.clone(),
         backing: if header { Backing::Header } else { Backing::Ignored },
+        data_file_given: node.children.iter().any(|child| child.role == Role::Data),
+        layers: if header { layers(node) } else { Vec::new() },
         has_format: true,
         ..above
     })
+}
+
+/// The formats of `backing.driver=`, `backing.backing.driver=` and so on, as far as they are stated.
+fn layers(node: &Node) -> Vec<String> {
+    let below = |node: &Node| {
+        let backing = node.children.iter().find(|child| child.role == Role::Backing)?;
+        match &backing.target {
+            Target::Inline(below) => Some(below.as_ref().clone()),
+            Target::Named(_) => None,
+        }
+    };
+    let nodes = std::iter::successors(below(node), below);
+    nodes.map_while(|node| node.driver).collect()
 }
 
 /// What a child described in place takes over from its parent.
@@ -176,7 +209,7 @@ fn inline(child: &Child, parent: &Above) -> Above {
 
 /// What a child that is referred to learns: its own options stand alone.
 fn referred_to(child: &Child, parent: &Above) -> Above {
-    Above { read_only: false, auto_read_only: false, ..role(child, parent) }
+    Above { read_only: false, auto_read_only: false, direct: false, ..role(child, parent) }
 }
 
 fn role(child: &Child, parent: &Above) -> Above {
@@ -186,6 +219,7 @@ fn role(child: &Child, parent: &Above) -> Above {
         writer,
         read_only: parent.read_only,
         auto_read_only: parent.auto_read_only,
+        direct: parent.direct,
         overlaid: parent.overlaid || child.role == Role::Backing,
         depth: parent.depth,
         ..from
@@ -194,7 +228,7 @@ fn role(child: &Child, parent: &Above) -> Above {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{blockdevs, image, overlaid, ro, rw};
+    use super::super::testing::{blockdevs, image, line, overlaid, ro, rw};
     use super::*;
 
     #[test]
@@ -234,6 +268,16 @@ mod tests {
     }
 
     #[test]
+    fn formats_of_layers_that_headers_name_are_found() {
+        let line = line(&["-drive", "file=x,format=qcow2,backing.driver=qcow2,backing.backing.driver=raw"]).unwrap();
+        let Some(Kind::Image(image)) = line.resources.first().map(|resource| &resource.kind) else {
+            panic!("{line:?}");
+        };
+        assert_eq!(image.layers, ["qcow2", "raw"]);
+        assert_eq!(image.backing, Backing::Header);
+    }
+
+    #[test]
     fn inline_backing_files_are_read_only_all_the_way_down() {
         let found = blockdevs(&[r"{'driver':'qcow2','node-name':'t','file':{'driver':'file','filename':'top'},
             'backing':{'driver':'qcow2','file':{'driver':'file','filename':'mid'},
@@ -256,7 +300,10 @@ mod tests {
                 .unwrap();
         assert_eq!(
             found,
-            [image("q", Some("qcow2"), rw(), Backing::Header), image("d", Some("raw"), rw(), Backing::Ignored),]
+            [
+                ("q".to_owned(), Image { data_file_given: true, ..image("q", Some("qcow2"), rw(), Backing::Header).1 }),
+                image("d", Some("raw"), rw(), Backing::Ignored),
+            ]
         );
     }
 

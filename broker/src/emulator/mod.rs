@@ -5,12 +5,14 @@
 //! does not know, or that names something the sandbox cannot provide, is an error: what a command line
 //! reaches for is known completely, or QEMU is not started.
 //!
-//! `table` holds one line an option. Options made of pairs are collected first and understood after the
+//! The first word says which of QEMU's programs it is ([`Program`]); each has a table of options of its own. That of
+//! `qemu-system-*` is `table`, with one line an option. Options made of pairs are collected first and understood after the
 //! last word, because QEMU does the same: `-set` changes earlier options and `-snapshot` applies to all drives.
 
 mod blockdev;
 mod chardev;
 mod defaults;
+mod descriptor;
 mod device;
 mod display;
 mod draft;
@@ -20,24 +22,31 @@ mod error;
 mod filename;
 mod files;
 mod graph;
+mod img;
+mod io;
 mod json;
 mod machine;
+mod nbd;
 mod network;
 mod object;
 mod process;
+mod program;
 mod readconfig;
 mod resource;
+mod storage_daemon;
 mod table;
 #[cfg(test)]
 mod testing;
+mod tool;
 mod value;
 
 use std::ffi::{OsStr, OsString};
-use std::io;
 use std::path::Path;
 
 pub use self::error::Error;
-pub use self::resource::{Access, Backing, CommandLine, Image, Kind, Resource};
+pub use self::nbd::take_socket;
+pub use self::program::Program;
+pub use self::resource::{Access, Backing, CommandLine, CommitInto, Descriptor, Image, Kind, Resource};
 pub use self::table::knows;
 
 use self::draft::{Draft, Group};
@@ -53,28 +62,41 @@ const JSON: [&str; 6] = ["audiodev", "blockdev", "compat", "device", "netdev", "
 /// # Errors
 /// An [`Error`] that names the option: unknown, without its argument, not to be understood, not served,
 /// or a configuration file that cannot be read.
-pub fn parse(argv: &[OsString], read_config: &dyn Fn(&Path) -> io::Result<Vec<u8>>) -> Result<CommandLine, Error> {
+pub fn parse(argv: &[OsString], read_config: &dyn Fn(&Path) -> std::io::Result<Vec<u8>>) -> Result<CommandLine, Error> {
     let (emulator, words) = argv.split_first().ok_or(Error::NoEmulator)?;
     let mut draft = Draft::new(read_config);
     draft.line.argv = argv.to_vec();
-    let mut words = words.iter();
-    while let Some(word) = words.next() {
+    draft.line.program = Program::of(emulator);
+    match draft.line.program {
+        Program::System => read_system(&mut draft, emulator, words)?,
+        Program::Img => img::read(&mut draft, words)?,
+        Program::Io => io::read(&mut draft, words)?,
+        Program::Nbd => nbd::read(&mut draft, words)?,
+        Program::StorageDaemon => storage_daemon::read(&mut draft, words)?,
+    }
+    Ok(draft.line)
+}
+
+/// Reads the words behind `qemu-system-*`.
+fn read_system(draft: &mut Draft<'_>, emulator: &OsStr, words: &[OsString]) -> Result<(), Error> {
+    let mut words = words.iter().zip(1_usize..);
+    while let Some((word, _)) = words.next() {
         match option_name(word) {
-            None => drive::disk(&mut draft, &word.to_string_lossy(), word)?,
+            None => drive::disk(draft, &word.to_string_lossy(), word)?,
             Some(name) => {
                 let row = table::row(name)
                     .ok_or_else(|| Error::UnknownOption { option: word.to_string_lossy().into_owned() })?;
-                read_option(&mut draft, row, word, &mut words)?;
+                read_option(draft, row, word, &mut words)?;
             }
         }
     }
     for group in std::mem::take(&mut draft.groups) {
-        (group.read)(&mut draft, &group)?;
+        (group.read)(draft, &group)?;
     }
-    graph::add_images(&mut draft)?;
-    machine::default_accelerator(&mut draft, emulator)?;
-    defaults::add(&mut draft);
-    Ok(draft.line)
+    graph::add_images(draft)?;
+    machine::default_accelerator(draft, emulator)?;
+    defaults::add(draft);
+    Ok(())
 }
 
 /// The name in a word that begins with one dash or two; anything else is a disk image.
@@ -91,12 +113,13 @@ fn read_option<'w>(
     draft: &mut Draft<'_>,
     row: &'static Row,
     word: &OsStr,
-    words: &mut impl Iterator<Item = &'w OsString>,
+    words: &mut impl Iterator<Item = (&'w OsString, usize)>,
 ) -> Result<(), Error> {
-    let argument = if row.takes_argument {
-        words.next().ok_or_else(|| Error::MissingArgument { option: word.to_string_lossy().into_owned() })?
+    let (argument, at) = if row.takes_argument {
+        let next = words.next().map(|(argument, at)| (argument.as_os_str(), Some(at)));
+        next.ok_or_else(|| Error::MissingArgument { option: word.to_string_lossy().into_owned() })?
     } else {
-        OsStr::new("")
+        (OsStr::new(""), None)
     };
     let option = as_typed(word, argument);
     match row.meaning {
@@ -109,7 +132,7 @@ fn read_option<'w>(
         Meaning::Keyed(implied, read) => {
             let json = JSON.contains(&row.name) && argument.as_encoded_bytes().starts_with(b"{");
             let pairs = if json { json::pairs(&option, argument)? } else { Pairs::parse(&option, argument, implied)? };
-            draft.groups.push(Group { name: row.name, option, pairs, read, from_file: false });
+            draft.groups.push(Group { name: row.name, option, pairs, read, from_file: false, word: at });
             Ok(())
         }
         Meaning::Later(instead) => Err(Error::not_served(&option, "the option", instead)),
@@ -138,6 +161,7 @@ fn as_typed(word: &OsStr, argument: &OsStr) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
     use std::os::unix::ffi::OsStringExt;
 
     use super::testing::{assert_harmless, assert_not_served, line, names};

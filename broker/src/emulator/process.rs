@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
+use super::descriptor;
 use super::draft::{Draft, Group};
 use super::error::Error;
 use super::readconfig;
@@ -138,6 +139,9 @@ pub(super) fn set(draft: &mut Draft<'_>, option: &str, value: &OsStr) -> Result<
         return Err(usage());
     };
     let name = readconfig::option_of(group);
+    if name == "drive" && key == "file" {
+        descriptor::refuse_in_set(option, id, &value)?;
+    }
     let changed = draft
         .groups
         .iter_mut()

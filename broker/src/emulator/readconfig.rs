@@ -106,7 +106,7 @@ fn close(draft: &mut Draft<'_>, option: &str, section: Option<Section>) -> Resul
     let Some((name, read)) = meaning(&option, &section.name)? else {
         return Ok(());
     };
-    draft.groups.push(Group { name, option, pairs: section.pairs, read, from_file: true });
+    draft.groups.push(Group { name, option, pairs: section.pairs, read, from_file: true, word: None });
     Ok(())
 }
 

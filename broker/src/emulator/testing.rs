@@ -14,6 +14,12 @@ pub(super) fn line(words: &[&str]) -> Result<CommandLine, Error> {
     line_with(words, &|_| Err(io::ErrorKind::NotFound.into()))
 }
 
+/// The same for another program.
+pub(super) fn tool_line(program: &str, words: &[&str]) -> Result<CommandLine, Error> {
+    let argv: Vec<OsString> = std::iter::once(program).chain(words.iter().copied()).map(OsString::from).collect();
+    parse(&argv, &|_| Err(io::ErrorKind::NotFound.into()))
+}
+
 /// The same, with configuration files.
 pub(super) fn line_with(words: &[&str], read: &dyn Fn(&Path) -> io::Result<Vec<u8>>) -> Result<CommandLine, Error> {
     let argv: Vec<OsString> =
@@ -45,7 +51,19 @@ pub(super) fn names(line: &CommandLine) -> Vec<(&str, &Kind)> {
 
 pub(super) fn image(name: &str, format: Option<&str>, access: Access, backing: Backing) -> Seen {
     let format = format.map(str::to_owned);
-    (name.to_owned(), Image { format, access, backing, overlaid: false })
+    (
+        name.to_owned(),
+        Image {
+            format,
+            access,
+            backing,
+            data_file_given: false,
+            layers: Vec::new(),
+            overlaid: false,
+            commit: None,
+            descriptor: None,
+        },
+    )
 }
 
 /// The same for one that lies under an overlay.

@@ -134,6 +134,27 @@ fn split_value(text: &[u8]) -> (OsString, &[u8]) {
     (OsString::from_vec(value), rest)
 }
 
+/// `text` with `prefix` put before the value of its last pair `key=value`; every other byte stays.
+pub(super) fn with_prefix(text: &OsStr, key: &str, value: &str, prefix: &str) -> OsString {
+    let bytes = text.as_bytes();
+    let (mut at, mut place) = (0, None);
+    while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+        let end = rest.iter().position(|b| matches!(b, b'=' | b',')).unwrap_or(rest.len());
+        at += end + 1;
+        if rest.get(end) == Some(&b'=') {
+            let after = rest.get(end + 1..).unwrap_or_default();
+            let (found, next) = split_value(after);
+            if rest.get(..end) == Some(key.as_bytes()) && found == value {
+                place = Some(at);
+            }
+            at += after.len() - next.len();
+        }
+    }
+    let (before, after) = bytes.split_at(place.unwrap_or(bytes.len()));
+    let prefix = if place.is_some() { prefix } else { "" };
+    OsString::from_vec([before, prefix.as_bytes(), after].concat())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,27 +1,36 @@
-//! The backing chain of an image: every file that QEMU will open because a header names it.
+//! The chain of an image: every file that QEMU will open because a header names it.
 //!
 //! [`walk`] is the program. Whoever wrote an image's bytes wrote the names in it, so a name grants nothing: a member
 //! must be a file beneath a folder that the operator declared.
 
-mod name;
+pub mod name;
+mod pseudo;
 mod refusal;
+mod roots;
 
-use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
+use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::FileType;
 
 use super::pin::{Pin, check_access};
+use crate::emulator::Program;
 use crate::prober::header::{Format, Reference, ReferenceRole};
 use crate::prober::{self, Found, detect};
+use crate::shell;
 pub use refusal::Error;
-use refusal::{RebaseLine, Refusal, ShellWord};
+use refusal::{RebaseLine, Refusal};
+use roots::Place;
+pub use roots::{ImageRoots, Root, RootPaths};
 
-/// How many backing files an image may have; QEMU itself has no limit, and is slow long before.
+/// How many images may lie below each other; QEMU itself has no limit, and is slow long before.
 const DEPTH_LIMIT: usize = 200;
+
+/// How many files may belong to one image: a disk of 2 TiB in extents of 2 GiB has 1024 (VMware's `twoGbMaxExtent`).
+const MEMBER_LIMIT: usize = 2048;
 
 /// An image that the command line names.
 #[derive(Debug, Clone, Copy)]
@@ -32,8 +41,21 @@ pub struct Top<'a> {
     pub pin: &'a Pin,
     /// The format that the command line states.
     pub format: Option<&'a str>,
-    /// Whether QEMU takes the backing file from the header, or was given another one (or none) on the command line.
-    pub follows_header: bool,
+    /// What QEMU takes from its header.
+    pub follows: Follows<'a>,
+    /// Whose command line it is, for messages.
+    pub program: Program,
+}
+
+/// What QEMU takes from the header of a top image, and what the command line says in its place.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Follows<'a> {
+    /// The command line names the backing file, or says that there is none.
+    pub backing_given: bool,
+    /// The command line names the data file.
+    pub data_file_given: bool,
+    /// The formats that the command line states for the layers below, nearest first.
+    pub layers: &'a [String],
 }
 
 /// Where members may lie.
@@ -45,38 +67,6 @@ pub struct Rules<'a> {
     pub image_roots: &'a ImageRoots,
 }
 
-/// Folders that hold images, every link resolved.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ImageRoots {
-    /// Those that the operator names: all beneath them may be read.
-    pub named: Vec<PathBuf>,
-    /// Those in which images of the command line lie: regular files beneath them may be read, but nothing whose name, or whose
-    /// folder's, begins with a dot. A home folder that holds an image holds keys too.
-    pub implied: Vec<PathBuf>,
-}
-
-impl ImageRoots {
-    /// The folders of `images`. An image in the root folder, or a device, implies none: what lies beside it are not images.
-    pub fn implied_by<'a>(images: impl Iterator<Item = &'a Pin>) -> Vec<PathBuf> {
-        let files = images.filter(|pin| pin.file_type() == FileType::RegularFile);
-        let folders = files.filter_map(|pin| pin.path().parent()).filter(|folder| *folder != Path::new("/"));
-        let mut implied: Vec<PathBuf> = folders.map(Path::to_owned).collect();
-        implied.sort();
-        implied.dedup();
-        implied
-    }
-
-    fn admit(&self, pin: &Pin) -> bool {
-        let path = pin.path();
-        let visible = |root: &PathBuf| {
-            let beneath = path.strip_prefix(root).ok();
-            beneath.is_some_and(|rest| rest.iter().all(|part| !part.as_bytes().starts_with(b".")))
-        };
-        self.named.iter().any(|root| path.starts_with(root))
-            || (pin.file_type() != FileType::BlockDevice && self.implied.iter().any(visible))
-    }
-}
-
 /// A file that QEMU opens because a header names it. It is only ever granted for reading.
 #[derive(Debug)]
 pub struct Member {
@@ -84,8 +74,19 @@ pub struct Member {
     pub name: OsString,
     /// Its pin: a regular file or a block device beneath an image root.
     pub pin: Pin,
-    /// The format that its overlay states.
+    /// The format that it is opened with.
     pub format: Format,
+    /// What its own header names.
+    pub references: Vec<Link>,
+}
+
+/// From an image to a file that its header names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Link {
+    /// What that file is.
+    pub role: ReferenceRole,
+    /// Its place among the members of the chain.
+    pub member: usize,
 }
 
 /// What was found out about an image.
@@ -93,150 +94,221 @@ pub struct Member {
 pub struct Chain {
     /// The image's own format.
     pub format: Format,
-    /// What lies below it, nearest first.
+    /// Whether that was stated, or found by looking at bytes that a guest may have written.
+    pub stated: bool,
+    /// What its header names.
+    pub references: Vec<Link>,
+    /// What lies below it: each image before those that its own header names.
     pub members: Vec<Member>,
     /// What the operator should know, one line each.
     pub warnings: Vec<String>,
 }
 
 /// Reads one header: [`prober::Reader::probe`].
-pub type Probe<'a> = &'a dyn Fn(&Pin, Option<Format>) -> Result<Found, prober::Error>;
+pub type Probe<'a> = &'a mut dyn FnMut(&Pin, Option<Format>) -> Result<Found, prober::Error>;
 
 /// Finds everything that lies below `top`, reading headers by `probe`.
 ///
 /// # Errors
 /// [`Error`]: which image, which field or name, which rule, and what to do.
 pub fn walk(top: &Top<'_>, rules: &Rules<'_>, probe: Probe<'_>) -> Result<Chain, Error> {
-    let (found, warnings) = match top.format {
-        Some(stated) => (start(top, stated, probe)?, Vec::new()),
-        None => start_unstated(top, probe)?,
-    };
-    let mut chain = Chain { format: found.format, members: Vec::new(), warnings };
-    let mut seen = HashSet::from([top.pin.identity()]);
-    let mut overlay = top.name.to_owned();
-    let mut next = backing_of(found);
-    while let Some(backing) = next {
-        let member = next_member(&overlay, &backing, rules, &mut seen).map_err(|refusal| Error::Member {
-            image: overlay.clone(),
-            backing: OsString::from_vec(backing.name),
-            refusal: Box::new(refusal),
-        })?;
-        let found = follow(&member.name, &member.pin, member.format, probe)?;
-        if found.encrypted {
-            let name = &member.name;
-            chain.warnings.push(format!("{name:?} is encrypted: its key is backing.encrypt.key-secret of its overlay"));
-        }
-        next = backing_of(found);
-        overlay.clone_from(&member.name);
-        chain.members.push(member);
-    }
-    Ok(chain)
-}
-
-/// The format called `name`, if its chain is followed.
-fn served(name: &str) -> Option<Format> {
-    Format::of_name(name).filter(|format| matches!(format, Format::Raw | Format::Qcow2))
-}
-
-fn backing_of(found: Found) -> Option<Reference> {
-    found.references.into_iter().find(|reference| reference.role == ReferenceRole::Backing)
-}
-
-fn has_data_file(found: &Found) -> bool {
-    found.references.iter().any(|reference| reference.role != ReferenceRole::Backing)
-}
-
-/// What QEMU follows in the header of `top`, whose format is stated.
-fn start(top: &Top<'_>, stated: &str, probe: Probe<'_>) -> Result<Found, Error> {
-    let format =
-        served(stated).ok_or_else(|| Error::Format { image: top.name.to_owned(), format: stated.to_owned() })?;
-    if top.follows_header { follow(top.name, top.pin, format, probe) } else { Ok(Found { format, ..Found::raw() }) }
-}
-
-/// The same where no format is stated and QEMU guesses it; and a warning about that.
-fn start_unstated(top: &Top<'_>, probe: Probe<'_>) -> Result<(Found, Vec<String>), Error> {
     let image = || top.name.to_owned();
-    let found = read_header(top.name, top.pin, None, probe)?;
-    let is_dmg = found.format == Format::Raw && detect::is_dmg_name(top.name.as_bytes());
-    let format = if is_dmg { Format::Dmg } else { found.format };
-    let name = format.name();
-    if served(name).is_none() {
-        return Err(Error::Format { image: image(), format: name.to_owned() });
+    let stated = match top.format {
+        Some(name) => {
+            let format = Format::of_name(name);
+            Some(format.ok_or_else(|| Error::Format { image: image(), format: name.to_owned() })?)
+        }
+        None => None,
+    };
+    let mut walk = Walk { rules, probe, layers: top.follows.layers, members: Vec::new(), warnings: Vec::new() };
+    let mut found = walk.read(top.name, top.pin, stated)?;
+    if stated.is_none() {
+        if found.format == Format::Raw && detect::is_dmg_name(top.name.as_bytes()) {
+            found.format = Format::Dmg;
+        }
+        walk.warnings.push(unstated(top, found.format));
     }
-    if top.follows_header {
-        refuse_data_file(top.name, has_data_file(&found))?;
-        if let Some(backing) = backing_of(found) {
-            return Err(Error::ProbedOverlay { image: image(), backing: OsString::from_vec(backing.name) });
+    found.references.retain(|reference| !top.follows.replaces(reference.role));
+    refuse_relative_to_descriptor(top, &found)?;
+    let format = found.format;
+    let references = walk.follow(top.name, found.references, &mut vec![top.pin.identity()])?;
+    let Walk { members, warnings, .. } = walk;
+    Ok(Chain { format, stated: stated.is_some(), references, members, warnings })
+}
+
+impl Follows<'_> {
+    fn replaces(&self, role: ReferenceRole) -> bool {
+        match role {
+            ReferenceRole::Backing => self.backing_given,
+            ReferenceRole::DataFile => self.data_file_given,
+            ReferenceRole::Extent => false,
         }
     }
-    let warning = format!(
-        "image {:?} is given without a format and is taken for {name}; state it: -drive file=...,format={name}",
-        top.name
-    );
-    Ok((Found { format, ..Found::raw() }, vec![warning]))
 }
 
-/// Reads the header of an image whose format is stated.
-fn follow(name: &OsStr, pin: &Pin, format: Format, probe: Probe<'_>) -> Result<Found, Error> {
-    let found = read_header(name, pin, Some(format), probe)?;
-    refuse_data_file(name, has_data_file(&found))?;
-    Ok(found)
-}
-
-fn read_header(name: &OsStr, pin: &Pin, format: Option<Format>, probe: Probe<'_>) -> Result<Found, Error> {
-    // Opening a FIFO would block; other devices have side effects.
-    match not_an_image(pin) {
-        Some(kind) if format != Some(Format::Raw) => Err(Error::Kind { image: name.to_owned(), kind }),
-        _ => probe(pin, format).map_err(|source| Error::Header { image: name.to_owned(), source }),
+/// Relative names start from the folder of the image's name, and a descriptor has none.
+fn refuse_relative_to_descriptor(top: &Top<'_>, found: &Found) -> Result<(), Error> {
+    let relative = |reference: &&Reference| name::starts_from_folder(reference.role, &reference.name);
+    match (top.pin.origin(), found.references.iter().find(relative)) {
+        (Some(origin), Some(Reference { role, name, .. })) => {
+            let name = OsString::from_vec(name.clone());
+            Err(Error::RelativeToDescriptor { number: origin.number, role: *role, name })
+        }
+        _ => Ok(()),
     }
 }
 
-fn refuse_data_file(name: &OsStr, has_data_file: bool) -> Result<(), Error> {
-    if has_data_file { Err(Error::DataFile { image: name.to_owned() }) } else { Ok(()) }
+fn unstated(top: &Top<'_>, format: Format) -> String {
+    let (name, format) = (top.name, format.name());
+    let stating = top.program.stating(format);
+    format!("image {name:?} is given without a format and is taken for {format}; state it: {stating}")
 }
 
-/// Pins the file that `backing` means in the image that QEMU opens as `overlay`, if it may be used.
-fn next_member(
-    overlay: &OsStr,
-    backing: &Reference,
-    rules: &Rules<'_>,
-    seen: &mut HashSet<(u64, u64)>,
-) -> Result<Member, Refusal> {
-    let mending = || RebaseLine::of(overlay, OsStr::from_bytes(&backing.name));
-    // The name first: what is no file needs no format.
-    let name = name::resolve(overlay, &backing.name)?;
-    let stated = backing.format.as_deref().ok_or_else(|| Refusal::NoFormat(mending()))?;
-    let format = std::str::from_utf8(stated).ok().and_then(served);
-    let format = format.ok_or_else(|| Refusal::Format(OsStr::from_bytes(stated).to_owned(), mending()))?;
-    let pin = Pin::take(&rules.working_directory.join(&name))
-        .map_err(|error| Refusal::Missing(name.clone(), error, mending()))?;
-    check_place(&pin, rules)?;
-    check_access(pin.as_fd(), false).map_err(|error| Refusal::Unreadable(pin.path().to_owned(), error))?;
-    if !seen.insert(pin.identity()) {
-        return Err(Refusal::Loop(pin.path().to_owned()));
-    }
-    // The top is seen too, and is no backing file.
-    if seen.len() > DEPTH_LIMIT + 1 {
-        return Err(Refusal::TooDeep(DEPTH_LIMIT));
-    }
-    Ok(Member { name, pin, format })
+/// A walk that is under way.
+struct Walk<'a> {
+    rules: &'a Rules<'a>,
+    probe: Probe<'a>,
+    layers: &'a [String],
+    members: Vec<Member>,
+    warnings: Vec<String>,
 }
 
-/// Checks what was pinned, and where it is: links are resolved, and the pin cannot be exchanged any more.
-fn check_place(pin: &Pin, rules: &Rules<'_>) -> Result<(), Refusal> {
-    let path = pin.path();
-    if ["/proc", "/sys"].iter().any(|kernel| path.starts_with(kernel)) {
-        return Err(Refusal::Kernel(path.to_owned()));
+impl Walk<'_> {
+    /// Reads what QEMU would follow in an image.
+    fn read(&mut self, name: &OsStr, pin: &Pin, format: Option<Format>) -> Result<Found, Error> {
+        if let Some(format) = format.filter(|format| !format.names_files()) {
+            return Ok(Found { format, encrypted: format == Format::Luks, ..Found::raw() });
+        }
+        // Opening a FIFO would block; other devices have side effects.
+        match not_an_image(pin) {
+            Some(kind) => Err(Error::Kind { image: name.to_owned(), kind }),
+            None => (self.probe)(pin, format).map_err(|source| Error::Header { image: name.to_owned(), source }),
+        }
     }
-    if !rules.image_roots.admit(pin) {
-        let folder = path.parent().unwrap_or(path);
-        return Err(Refusal::Outside {
-            path: path.to_owned(),
-            folder: ShellWord::of(folder.as_os_str(), "with its folder"),
-        });
+
+    /// Adds what `references` of the image `name` mean, and all below; `above` are the images on the way down to it,
+    /// itself included.
+    fn follow(
+        &mut self,
+        name: &OsStr,
+        references: Vec<Reference>,
+        above: &mut Vec<(u64, u64)>,
+    ) -> Result<Vec<Link>, Error> {
+        let mut links = Vec::new();
+        for reference in references {
+            let role = reference.role;
+            let member = self.add(name, &reference, above).map_err(|error| match error {
+                Failure::Here(refusal) => {
+                    Error::Member { image: name.to_owned(), role, name: OsString::from_vec(reference.name), refusal }
+                }
+                Failure::Below(error) => error,
+            })?;
+            links.push(Link { role, member });
+        }
+        Ok(links)
     }
-    // Last, so that nobody learns what kind of thing lies elsewhere.
-    not_an_image(pin).map_or(Ok(()), |kind| Err(Refusal::Kind(kind)))
+
+    /// Adds one member and all below it; its place among the members.
+    fn add(&mut self, image: &OsStr, reference: &Reference, above: &mut Vec<(u64, u64)>) -> Result<usize, Failure> {
+        let (name, format) = self.judge(image, reference, above.len())?;
+        let pin = self.find(image, reference, &name)?;
+        if above.contains(&pin.identity()) {
+            return Err(Refusal::Loop(pin.path().to_owned()).into());
+        }
+        // An extent may stand in several places of a disk.
+        let same = |member: &Member| member.name == name && member.pin.identity() == pin.identity();
+        if let Some(known) = self.members.iter().position(|member| same(member) && member.format == format) {
+            return Ok(known);
+        }
+        if above.len() > DEPTH_LIMIT {
+            return Err(Refusal::TooDeep(DEPTH_LIMIT).into());
+        }
+        if self.members.len() >= MEMBER_LIMIT {
+            return Err(Refusal::TooMany(MEMBER_LIMIT).into());
+        }
+        let found = self.read(&name, &pin, Some(format)).map_err(Failure::Below)?;
+        // QEMU would take such names from the folder of the whole image, and no honest part has any.
+        if reference.role != ReferenceRole::Backing && !found.references.is_empty() {
+            return Err(Refusal::PartWithParts.into());
+        }
+        if found.encrypted {
+            self.warnings.push(format!("{name:?} is encrypted: its key is backing.encrypt.key-secret of its overlay"));
+        }
+        let place = self.members.len();
+        above.push(pin.identity());
+        self.members.push(Member { name: name.clone(), pin, format, references: Vec::new() });
+        let links = self.follow(&name, found.references, above).map_err(Failure::Below)?;
+        above.pop();
+        if let Some(member) = self.members.get_mut(place) {
+            member.references = links;
+        }
+        Ok(place)
+    }
+
+    /// What QEMU opens for a reference, and with which format.
+    fn judge(&self, image: &OsStr, reference: &Reference, depth: usize) -> Result<(OsString, Format), Refusal> {
+        let mending = || RebaseLine::of(image, OsStr::from_bytes(&reference.name));
+        // The name first: what is no file needs no format.
+        let (name, spoken) = match reference.role {
+            ReferenceRole::DataFile => (name::resolve_data_file(&reference.name)?, None),
+            ReferenceRole::Extent => (name::resolve_extent(image, &reference.name)?, None),
+            ReferenceRole::Backing => match pseudo::read(&reference.name)? {
+                Some(pseudo) => (name::literal(pseudo.name)?, Some(pseudo.format.into_bytes())),
+                None => (name::resolve(image, &reference.name)?, None),
+            },
+        };
+        let layer = self.layers.get(depth.saturating_sub(1)).filter(|_| reference.role == ReferenceRole::Backing);
+        let stated = layer.map(|format| format.as_bytes().to_vec()).or_else(|| reference.format.clone());
+        if let (Some(stated), Some(spoken)) = (&stated, &spoken)
+            && stated != spoken
+        {
+            let of = |format: &[u8]| OsStr::from_bytes(format).to_owned();
+            return Err(Refusal::TwoFormats(of(stated), of(spoken), mending()));
+        }
+        let stated = stated.or(spoken).ok_or_else(|| Refusal::NoFormat(mending()))?;
+        let format = std::str::from_utf8(&stated).ok().and_then(Format::of_name);
+        let format = format.ok_or_else(|| Refusal::Format(OsString::from_vec(stated), mending()))?;
+        Ok((name, format))
+    }
+
+    /// Pins the file `name`, if it may be used.
+    fn find(&self, image: &OsStr, reference: &Reference, name: &OsStr) -> Result<Pin, Refusal> {
+        let path = self.rules.working_directory.join(name);
+        let place = self.rules.image_roots.find(&path).map_err(|error| {
+            let mending = RebaseLine::of(image, OsStr::from_bytes(&reference.name));
+            let advice = match (error.kind(), reference.role) {
+                (ErrorKind::PermissionDenied, _) => "give who opens images the right to go there".to_owned(),
+                (_, ReferenceRole::Backing) => format!("if it was moved, {mending}, or name it on the command line"),
+                (_, ReferenceRole::DataFile | ReferenceRole::Extent) => "put it back where the image has it".to_owned(),
+            };
+            Refusal::Missing(name.to_owned(), error, advice)
+        })?;
+        let pin = match place {
+            Place::Beneath(pin) => pin,
+            Place::Kernel(path) => return Err(Refusal::Kernel(path)),
+            Place::Outside(path) => {
+                let folder = shell::word(path.parent().unwrap_or(&path).as_os_str());
+                return Err(Refusal::Outside { path, folder });
+            }
+        };
+        if let Some(kind) = not_an_image(&pin) {
+            return Err(Refusal::Kind(kind));
+        }
+        check_access(pin.as_fd(), false).map_err(|error| Refusal::Unreadable(pin.path().to_owned(), error))?;
+        Ok(pin)
+    }
+}
+
+/// Where something is wrong: with the reference itself, or further below.
+enum Failure {
+    Here(Box<Refusal>),
+    Below(Error),
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::Here(Box::new(refusal))
+    }
 }
 
 /// What `pin` holds, if that cannot be a disk image.

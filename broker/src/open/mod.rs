@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod chain;
+pub mod descriptor;
 pub mod inherited;
 pub mod output;
 pub mod pin;

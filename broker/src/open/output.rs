@@ -40,6 +40,24 @@ pub fn make(path: &Path, mode: u32) -> io::Result<(Pin, Home)> {
     Ok((Pin::of(pin)?, Home { folder, name, created }))
 }
 
+/// Where the file `path` is, which was there before.
+///
+/// # Errors
+/// Those of `open(2)` for its folder.
+pub fn home(path: &Path) -> io::Result<Home> {
+    let (folder, name) = open_folder(path)?;
+    Ok(Home { folder, name, created: false })
+}
+
+/// Pins the folder that `path` lies in, and says which name it has there.
+///
+/// # Errors
+/// As [`home`].
+pub fn parent(path: &Path) -> io::Result<(Pin, OsString)> {
+    let (folder, name) = open_folder(path)?;
+    Ok((Pin::of(folder)?, name))
+}
+
 /// Removes the name of `pin`'s file, if it still is that file's.
 ///
 /// # Errors

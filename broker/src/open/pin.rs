@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +14,17 @@ pub struct Pin {
     descriptor: OwnedFd,
     path: PathBuf,
     status: Stat,
+    origin: Option<Origin>,
+    shown: bool,
+}
+
+/// The descriptor that a pin was taken of, where no path was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// Its number in the caller.
+    pub number: RawFd,
+    /// Whether it was open for writing too.
+    pub writable: bool,
 }
 
 impl Pin {
@@ -33,7 +44,41 @@ impl Pin {
     pub fn of(descriptor: OwnedFd) -> io::Result<Self> {
         let status = rustix::fs::fstat(&descriptor)?;
         let path = real_path(descriptor.as_fd())?;
-        Ok(Self { descriptor, path, status })
+        Ok(Self { descriptor, path, status, origin: None, shown: true })
+    }
+
+    /// Pins what an inherited descriptor has open.
+    ///
+    /// # Errors
+    /// `EBADF`: it is not open. `ENOENT`: no `/proc`.
+    pub fn of_inherited(origin: Origin) -> io::Result<Self> {
+        let link = format!("/proc/self/fd/{}", origin.number);
+        let pin = Self::of(rustix::fs::openat(CWD, link, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)?;
+        // A file that was removed, or that has never had a name (memfd_create(2)), cannot be shown at any path.
+        let shown = Self::take(pin.path()).is_ok_and(|found| found.identity() == pin.identity());
+        Ok(Self { origin: Some(origin), shown, ..pin })
+    }
+
+    /// The same hold once more.
+    ///
+    /// # Errors
+    /// `EMFILE`: no descriptor is left.
+    pub fn duplicate(&self) -> io::Result<Self> {
+        let Self { path, status, origin, shown, .. } = self;
+        let descriptor = self.descriptor.try_clone()?;
+        Ok(Self { descriptor, path: path.clone(), status: *status, origin: *origin, shown: *shown })
+    }
+
+    /// The descriptor that it was taken of, where no path was given.
+    #[must_use]
+    pub fn origin(&self) -> Option<Origin> {
+        self.origin
+    }
+
+    /// Whether the file can be shown in a mount of its own: a path leads to it.
+    #[must_use]
+    pub fn is_shown(&self) -> bool {
+        self.shown
     }
 
     /// Where the inode was when it was pinned, with every link resolved; for messages and for checks against
@@ -57,10 +102,28 @@ impl Pin {
         (self.file_type() == FileType::BlockDevice).then_some(numbers)
     }
 
+    /// User and group id of its owner.
+    #[must_use]
+    pub fn owner(&self) -> (u32, u32) {
+        (self.status.st_uid, self.status.st_gid)
+    }
+
+    /// Major and minor number of the file system that it is on.
+    #[must_use]
+    pub fn device(&self) -> (u32, u32) {
+        (rustix::fs::major(self.status.st_dev), rustix::fs::minor(self.status.st_dev))
+    }
+
     /// Device and inode number, which tell whether two pins hold the same file.
     #[must_use]
     pub fn identity(&self) -> (u64, u64) {
         (self.status.st_dev, self.status.st_ino)
+    }
+
+    /// Whether it is a file that has never had a name (`memfd_create(2)`), on no file system that is mounted.
+    #[must_use]
+    pub fn is_anonymous(&self) -> bool {
+        !self.shown && self.path.as_os_str().as_bytes().starts_with(b"/memfd:")
     }
 
     /// Opens the pinned inode anew, with a file description of its own.

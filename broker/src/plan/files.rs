@@ -34,6 +34,11 @@ impl Plan {
             Kind::FirmwareDirectory => self.plan_firmware_folder(resource),
             Kind::OutputFile { append: true } => self.plan_output(resource, Role::Output, Access::AppendOnly, LOG_MODE),
             Kind::OutputFile { append: false } => self.plan_output(resource, Role::Output, Access::WriteOnly, LOG_MODE),
+            Kind::Target => self.as_image_user(|plan| plan.plan_target(resource)),
+            Kind::NoFile => {
+                self.set_absent(resource, &io::Error::from_raw_os_error(libc::ENOENT));
+                Ok(())
+            }
             Kind::PidFile => self.plan_output(resource, Role::PidFile, Access::ReadWrite, PID_FILE_MODE),
             Kind::MemoryFile { read_only } => self.plan_memory(resource, *read_only),
             Kind::Device => self.plan_device(resource),
@@ -106,6 +111,6 @@ impl Plan {
     }
 }
 
-fn wrong_type(resource: &Resource, found: &'static str, wanted: &'static str) -> Error {
+pub(super) fn wrong_type(resource: &Resource, found: &'static str, wanted: &'static str) -> Error {
     Error::WrongType { option: resource.option.clone(), name: resource.name.clone(), found, wanted }
 }

@@ -1,13 +1,16 @@
 //! The plan: all that will be done for one command line. Making it reads and pins, and changes nothing.
 
+mod checks;
+mod error;
 mod files;
 mod images;
+mod nfs;
+mod records;
 pub mod reopens;
 pub mod show;
+mod targets;
 
-use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
-use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -19,17 +22,22 @@ use protocol::Errno;
 
 use crate::confine::capabilities;
 use crate::confine::identity::{Groups, Identity};
+use crate::confine::image_user::ImageUser;
 use crate::emulator::{CommandLine, Resource};
 use crate::host::Host;
 use crate::installation::Installation;
 use crate::open::access::needs_override;
-use crate::open::chain::ImageRoots;
+use crate::open::chain::RootPaths;
+use crate::open::descriptor::Images;
 use crate::open::output::Home;
 use crate::open::pin::Pin;
 use crate::paths::absolute_path;
 use crate::serve::folders::Folder;
 use crate::serve::grants::{Access, Grant, Role};
 use crate::serve::ledger::Limits;
+use checks::check_descriptor;
+pub use error::Error;
+pub use records::Recording;
 use reopens::Commits;
 
 /// What the operator asked for on broker's own command line.
@@ -37,8 +45,14 @@ use reopens::Commits;
 pub struct Options {
     /// `--image-root`.
     pub image_roots: Vec<PathBuf>,
+    /// `--chain-dir`.
+    pub chain_dir: Option<PathBuf>,
+    /// The administrator's policy: the folders of the images are no roots.
+    pub strict_roots: bool,
     /// `--user`.
     pub user: Option<(u32, u32)>,
+    /// `--image-user`.
+    pub image_user: Option<(u32, u32)>,
     /// `--medium`.
     pub media: Vec<PathBuf>,
     /// `--medium-dir`.
@@ -60,14 +74,16 @@ pub struct Plan {
     pub host: Host,
     /// Who the emulator will be.
     pub identity: Identity,
+    /// Who opens images, if not the operator.
+    pub image_user: Option<ImageUser>,
     /// The emulator's files.
     pub installation: Installation,
     /// Its command line.
     pub command: CommandLine,
     /// The caller's folder, with links resolved.
     pub working_directory: PathBuf,
-    /// Where discovered backing files may lie.
-    pub image_roots: ImageRoots,
+    /// Where what headers name may lie.
+    pub image_roots: RootPaths,
     /// Files that exist, pinned.
     pub grants: Vec<Grant>,
     /// Folders of media and of files that may be created, pinned.
@@ -86,8 +102,11 @@ pub struct Plan {
     pub absent: Vec<(Vec<u8>, Errno)>,
     /// Whether the broker has to keep `CAP_DAC_OVERRIDE`.
     pub keeps_override: bool,
+    /// What is to be recorded of the images.
+    pub recording: Option<Recording>,
     /// What the operator should know, one line each.
     pub notices: Vec<String>,
+    seen: Vec<records::Seen>,
 }
 
 /// A file that the emulator writes and that may not exist yet.
@@ -132,6 +151,7 @@ impl Plan {
         host: Host,
         options: &Options,
         command: CommandLine,
+        handed: Images,
         installation: Installation,
         temporary: Option<OsString>,
     ) -> Result<Self, Error> {
@@ -139,9 +159,10 @@ impl Plan {
         let mut plan = Self {
             host,
             identity: identity(options),
+            image_user: options.image_user.map(|(uid, gid)| ImageUser::look_up(uid, gid)).transpose()?,
             installation,
             working_directory,
-            image_roots: ImageRoots::default(),
+            image_roots: RootPaths::default(),
             grants: Vec::new(),
             folders: Vec::new(),
             limits: Limits::default(),
@@ -151,56 +172,48 @@ impl Plan {
             firmware_folders: Vec::new(),
             absent: Vec::new(),
             keeps_override: false,
+            recording: None,
             notices: command.notices.clone(),
+            seen: Vec::new(),
             command,
         };
-        // QEMU prints what it is asked for and opens nothing.
-        if !plan.command.informational {
-            let resources = plan.command.resources.clone();
-            plan.plan_images(&resources, options)?;
-            resources.iter().try_for_each(|resource| plan.plan_file(resource))?;
-            plan.plan_reopens(options)?;
-        }
+        plan.plan_all(&handed, options)?;
         plan.check_firmware_folders()?;
         plan.check_names()?;
-        // The broker empties the private folders at the end, which belong to the emulator's user.
+        // The broker empties the private folders at the end, which belong to the emulator's user. Another user than the
+        // operator also opens the operator's logs, and removes the control socket.
         let own = plan.identity.uid == rustix::process::geteuid().as_raw();
-        plan.keeps_override |= !own && plan.private.iter().any(|folder| folder.on_disk_in.is_some());
+        plan.keeps_override |=
+            plan.image_user.is_some() || (!own && plan.private.iter().any(|folder| folder.on_disk_in.is_some()));
         Ok(plan)
+    }
+
+    /// Plans for all that the emulator opens; what it is only asked to print opens nothing.
+    fn plan_all(&mut self, handed: &Images, options: &Options) -> Result<(), Error> {
+        if self.command.informational {
+            return Ok(());
+        }
+        let resources = self.command.resources.clone();
+        self.as_image_user(|plan| plan.plan_images(&resources, handed, options))?;
+        resources.iter().try_for_each(|resource| self.plan_file(resource))?;
+        self.as_image_user(|plan| plan.plan_reopens(options))?;
+        self.plan_records(options)?;
+        self.note_strangers_on_nfs();
+        Ok(())
+    }
+
+    /// Does `work` with the rights of who opens images.
+    fn as_image_user(&mut self, work: impl FnOnce(&mut Self) -> Result<(), Error>) -> Result<(), Error> {
+        match self.image_user.clone() {
+            Some(user) => user.lend_to(|| work(self)),
+            None => work(self),
+        }
     }
 
     /// The absolute path, in the sandbox and on the host, that the emulator means by `name`.
     #[must_use]
     pub fn absolute(&self, name: &OsStr) -> PathBuf {
         absolute_path(&self.working_directory, name)
-    }
-
-    /// A folder of firmware is seen with all that is in it.
-    fn check_firmware_folders(&self) -> Result<(), Error> {
-        let images = || self.grants.iter().filter(|grant| matches!(grant.role, Role::Image | Role::Backing));
-        for folder in &self.firmware_folders {
-            let real = folder.path.canonicalize().unwrap_or_else(|_| folder.path.clone());
-            if let Some(image) = images().find(|grant| grant.pin.path().starts_with(&real)) {
-                let (folder, image) = (folder.path.clone(), image.pin.path().to_owned());
-                return Err(Error::FirmwareAmongImages { folder, image });
-            }
-        }
-        Ok(())
-    }
-
-    /// Each path of the sandbox shows one file.
-    fn check_names(&self) -> Result<(), Error> {
-        let mut seen: HashMap<PathBuf, &Grant> = HashMap::new();
-        for grant in &self.grants {
-            let at = self.absolute(OsStr::from_bytes(&grant.name));
-            if let Some(other) = seen.insert(at, grant)
-                && other.pin.identity() != grant.pin.identity()
-            {
-                let (first, second) = (other.pin.path().to_owned(), grant.pin.path().to_owned());
-                return Err(Error::Ambiguous { first, second });
-            }
-        }
-        Ok(())
     }
 
     /// Pins what a resource names.
@@ -211,10 +224,12 @@ impl Plan {
     /// Adds a grant for a pinned file; one that cannot be read stops the start.
     fn grant(&mut self, role: Role, access: Access, named: Named<'_>, pin: Pin) -> Result<(), Error> {
         let writes = access == Access::ReadWrite;
+        check_descriptor(&pin, writes)?;
         let readable = needs_override(pin.as_fd(), false);
         let by_override = readable.map_err(|source| Error::Open {
             option: named.option.to_owned(),
             name: named.name.to_owned(),
+            image: matches!(role, Role::Image | Role::Backing | Role::Medium),
             source,
         })?;
         // Whether it can be written is for the emulator to find out, in its own words.
@@ -275,83 +290,4 @@ fn private_folders(command: &CommandLine, temporary: Option<OsString>) -> Vec<Pr
     }
     let on_disk = |at: &PathBuf| (command.temporary_overlays && *at == overlays).then(|| at.clone());
     folders.into_iter().map(|at| Private { on_disk_in: on_disk(&at), at }).collect()
-}
-
-/// Why there is no plan.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A file of the command line cannot be used.
-    #[error("cannot open {name:?} (from `{option}`): {source}")]
-    Open {
-        /// The option that names it.
-        option: String,
-        /// Its name as typed.
-        name: OsString,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// A file of the wrong kind.
-    #[error("{name:?} (from `{option}`) is {found}; {wanted}")]
-    WrongType {
-        /// The option that names it.
-        option: String,
-        /// Its name as typed.
-        name: OsString,
-        /// What it is.
-        found: &'static str,
-        /// What it should be.
-        wanted: &'static str,
-    },
-    /// `-L` would show images.
-    #[error(
-        "-L {folder:?} would show all of that folder to the guest, with the image {image:?}; keep firmware in a folder of its own"
-    )]
-    FirmwareAmongImages {
-        /// The folder of firmware.
-        folder: PathBuf,
-        /// An image in it.
-        image: PathBuf,
-    },
-    /// Two names that the sandbox cannot tell apart.
-    #[error(
-        "{first:?} and {second:?} are different files, but read as the same path without their links; name them by paths without `..`"
-    )]
-    Ambiguous {
-        /// One file.
-        first: PathBuf,
-        /// The other.
-        second: PathBuf,
-    },
-    /// A backing chain that is refused.
-    #[error(transparent)]
-    Chain(#[from] crate::open::chain::Error),
-    /// `--allow commit` for something else.
-    #[error("--allow commit={}: it is no backing file of an image on the command line; `broker plan` lists them", path.display())]
-    NoBackingFile {
-        /// As typed.
-        path: PathBuf,
-    },
-    /// Only root gives files away.
-    #[error("--create-owner: only root can give files to another user; leave it out")]
-    Owner,
-    /// The prober cannot be made.
-    #[error("cannot prepare to read image headers: {0}")]
-    Prober(crate::confine::seccomp::Error),
-    /// The current folder is gone.
-    #[error("cannot find the current folder: {0}; change to one that exists")]
-    WorkingDirectory(io::Error),
-    /// A root that is none.
-    #[error("--image-root {}: {source}", path.display())]
-    ImageRoot {
-        /// As typed.
-        path: PathBuf,
-        /// What the kernel said.
-        source: io::Error,
-    },
-}
-
-impl Error {
-    fn open(resource: &Resource, source: io::Error) -> Self {
-        Self::Open { option: resource.option.clone(), name: resource.name.clone(), source }
-    }
 }

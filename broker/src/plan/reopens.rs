@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,9 +11,9 @@ use rustix::fs::FileType;
 
 use super::{Error, Named, Options, Plan};
 use crate::open::access::needs_override;
-use crate::open::pin::{Pin, check_access};
+use crate::open::pin::{Origin, Pin, check_access};
 use crate::serve::folders::{Folder, Purpose};
-use crate::serve::grants::{Access, Role};
+use crate::serve::grants::{Access, Grant, Role};
 
 /// Which backing files may be written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -73,7 +74,7 @@ impl Plan {
         let by_override = needs_override(pin.as_fd(), write);
         self.keeps_override |= by_override.map_err(|source| open_error(&option, path.as_os_str(), source))?;
         let at = self.absolute(path.as_os_str());
-        self.folders.push(Folder { purpose, pin: Arc::new(pin), view: None, at });
+        self.folders.push(Folder { purpose, pin: Arc::new(pin), view: None, at, only: None });
         Ok(())
     }
 
@@ -82,24 +83,41 @@ impl Plan {
         let mut named = Vec::new();
         for path in &commits.named {
             let option = format!("--allow commit={}", path.display());
-            let pin = pin(&option, path)?;
+            let pin = self.pin_backing(&option, path)?;
+            if let Some(Origin { number, writable: false }) = pin.origin() {
+                return Err(Error::ReadOnlyDescriptor { number });
+            }
             check_access(pin.as_fd(), true).map_err(|source| open_error(&option, path.as_os_str(), source))?;
-            let known = |grant: &crate::serve::grants::Grant| {
-                grant.role == Role::Backing && grant.pin.identity() == pin.identity()
-            };
+            let known = |grant: &Grant| grant.role == Role::Backing && grant.pin.identity() == pin.identity();
             if !self.grants.iter().any(known) {
                 return Err(Error::NoBackingFile { path: path.clone() });
             }
             named.push(pin.identity());
         }
+        let as_user = self.image_user.is_some();
         for grant in self.grants.iter_mut().filter(|grant| grant.role == Role::Backing) {
-            if commits.all || named.contains(&grant.pin.identity()) {
+            let writable = grant.pin.origin().is_none_or(|origin| origin.writable);
+            let writable = writable && (!as_user || check_access(grant.pin.as_fd(), true).is_ok());
+            if writable && (commits.all || named.contains(&grant.pin.identity())) {
                 grant.access = Access::ReadWrite;
                 // Whether it can be written is for the emulator to find out, in its own words.
                 self.keeps_override |= needs_override(grant.pin.as_fd(), true).unwrap_or(false);
             }
         }
         Ok(())
+    }
+
+    /// Pins what `--allow commit=` names: a path, or `fd:N` as on the emulator's command line.
+    fn pin_backing(&self, option: &str, path: &Path) -> Result<Pin, Error> {
+        let at = self.absolute(path.as_os_str());
+        let by_descriptor = |grant: &&Grant| {
+            let name = OsStr::from_bytes(&grant.name);
+            grant.pin.origin().is_some() && self.absolute(name) == at
+        };
+        match self.grants.iter().find(by_descriptor) {
+            Some(grant) => grant.pin.duplicate().map_err(|source| open_error(option, path.as_os_str(), source)),
+            None => pin(option, path),
+        }
     }
 }
 
@@ -108,7 +126,7 @@ fn pin(option: &str, path: &Path) -> Result<Pin, Error> {
 }
 
 fn open_error(option: &str, name: &OsStr, source: io::Error) -> Error {
-    Error::Open { option: option.to_owned(), name: name.to_owned(), source }
+    Error::Open { option: option.to_owned(), name: name.to_owned(), image: true, source }
 }
 
 fn wrong_type(option: String, path: &Path, found: &'static str, wanted: &'static str) -> Error {

@@ -16,6 +16,7 @@ use crate::serve::ledger::Limits;
 struct Shown<'a> {
     arguments: Vec<String>,
     identity: Identity,
+    image_user: Option<ShownUser>,
     installation: &'a Installation,
     grants: Vec<ShownGrant>,
     made: Vec<ShownGrant>,
@@ -43,6 +44,13 @@ struct ShownGrant {
     option: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     inode_at: Option<String>,
+}
+
+#[derive(Serialize)]
+struct ShownUser {
+    uid: u32,
+    gid: u32,
+    groups: Vec<u32>,
 }
 
 #[derive(Serialize)]
@@ -91,6 +99,7 @@ fn show(plan: &Plan) -> Shown<'_> {
     let folders = plan
         .folders
         .iter()
+        .filter(|folder| folder.only.is_none())
         .map(|folder| ShownFolder { at: folder.pin.path().display().to_string(), purpose: folder.purpose });
     let private = plan.private.iter().map(|private| ShownPrivate {
         at: private.at.display().to_string(),
@@ -99,9 +108,13 @@ fn show(plan: &Plan) -> Shown<'_> {
     Shown {
         arguments: plan.command.argv.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
         identity: plan.identity,
+        image_user: plan.image_user.as_ref().map(|user| {
+            let (uid, gid) = user.ids();
+            ShownUser { uid, gid, groups: user.groups().collect() }
+        }),
         installation: &plan.installation,
         grants: grants.collect(),
-        made: made.collect(),
+        made: made.chain(new_images(plan)).collect(),
         folders: folders.collect(),
         create_limits: plan.limits,
         create_owner: plan.owner,
@@ -117,6 +130,18 @@ fn show(plan: &Plan) -> Shown<'_> {
         broker_keeps_chown: plan.owner.is_some(),
         notices: &plan.notices,
     }
+}
+
+/// Images that a tool makes.
+fn new_images(plan: &Plan) -> impl Iterator<Item = ShownGrant> {
+    let only = plan.folders.iter().filter_map(|folder| folder.only.as_ref().map(|only| (folder, only)));
+    only.map(|(folder, only)| ShownGrant {
+        name: folder.pin.path().join(&only.name).display().to_string(),
+        access: Access::ReadWrite,
+        role: Role::Created,
+        option: only.option.clone(),
+        inode_at: None,
+    })
 }
 
 /// A name that an image's author may have chosen, without what would move the cursor of a terminal.
@@ -135,6 +160,9 @@ pub fn readable(name: &[u8]) -> String {
 fn write_words(out: &mut impl Write, shown: &Shown<'_>) -> io::Result<()> {
     writeln!(out, "execute    {}", shown.arguments.join(" "))?;
     writeln!(out, "as         uid {}, gid {}", shown.identity.uid, shown.identity.gid)?;
+    if let Some(ShownUser { uid, gid, groups }) = &shown.image_user {
+        writeln!(out, "images     opened as uid {uid}, gid {gid}, groups {groups:?}")?;
+    }
     writeln!(out, "program    {}", shown.installation.binary.display())?;
     for tree in &shown.installation.trees {
         writeln!(out, "show       {} read-only", tree.display())?;

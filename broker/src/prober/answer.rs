@@ -5,20 +5,21 @@ use serde::{Deserialize, Serialize};
 use super::Error;
 use super::header::{FORMAT_LIMIT, Format, Found, Header, HeaderError, NAME_LIMIT, REFERENCE_LIMIT, Reference};
 use super::header::{ReadAt, ReferenceRole, Scratch, parse};
-use super::process::QUESTION_LIMIT;
+pub use super::process::{ANSWER_LIMIT, QUESTION_LIMIT};
 
 /// What is sent with an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Question {
+pub struct Question {
     /// Counts the images of one process.
-    pub(super) number: u32,
+    pub number: u32,
     /// What the image is to be taken for.
-    pub(super) stated: Option<Format>,
+    pub stated: Option<Format>,
 }
 
 impl Question {
     /// Encodes it into `buffer`.
-    pub(super) fn encode<'b>(&self, buffer: &'b mut [u8; QUESTION_LIMIT]) -> &'b [u8] {
+    #[must_use]
+    pub fn encode<'b>(&self, buffer: &'b mut [u8; QUESTION_LIMIT]) -> &'b [u8] {
         postcard::to_slice(self, buffer).map(|bytes| &*bytes).unwrap_or_default()
     }
 }
@@ -32,7 +33,7 @@ struct Answer<H> {
 }
 
 /// Reads the header of `image` as `question` says, and encodes the answer; returns its length, or 0 if there is none.
-pub(super) fn answer(image: &dyn ReadAt, question: &[u8], scratch: &mut Scratch, buffer: &mut [u8]) -> usize {
+pub fn answer(image: &dyn ReadAt, question: &[u8], scratch: &mut Scratch, buffer: &mut [u8]) -> usize {
     let Ok(question) = postcard::from_bytes::<Question>(question) else {
         return 0;
     };
@@ -42,7 +43,10 @@ pub(super) fn answer(image: &dyn ReadAt, question: &[u8], scratch: &mut Scratch,
 }
 
 /// Takes nothing for granted that the process, which a forged header may have taken over, has said.
-pub(super) fn judge(bytes: &[u8], question: Question) -> Result<Found, Error> {
+///
+/// # Errors
+/// [`Error::Nonsense`]: no honest process says that. [`Error::Header`]: what it says about the image.
+pub fn judge(bytes: &[u8], question: Question) -> Result<Found, Error> {
     let (answer, rest) = postcard::take_from_bytes::<Answer<Found>>(bytes).map_err(|_| Error::Nonsense)?;
     if !rest.is_empty() || answer.number != question.number {
         return Err(Error::Nonsense);

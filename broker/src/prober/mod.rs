@@ -11,7 +11,7 @@
 //! and opens an image to be used, tables included; and what is named is what *it* would open. Here nothing is allocated,
 //! so that the filter needs no call for memory; what is read are names; and what counts is what QEMU would open.
 
-mod answer;
+pub mod answer;
 pub mod detect;
 pub mod header;
 mod process;

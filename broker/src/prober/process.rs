@@ -26,7 +26,7 @@ pub use reap::End;
 /// The longest answer, in bytes: all names, and 16 bytes beside each for role, lengths, and format.
 pub const ANSWER_LIMIT: usize = NAMES_LIMIT + REFERENCE_LIMIT * 16;
 /// The longest question, in bytes.
-pub(super) const QUESTION_LIMIT: usize = 16;
+pub const QUESTION_LIMIT: usize = 16;
 /// The longest greeting, in bytes.
 const HELLO_LIMIT: usize = 16;
 /// Send buffer of the socket, in bytes: Linux's default of `net.core.wmem_default`, named so that an answer fits where

@@ -17,7 +17,7 @@ use crate::open::pin::Pin;
 pub enum Purpose {
     /// `--medium-dir`: regular files beneath it may be read.
     Media,
-    /// `--allow create=DIR`: new files may be made beneath it.
+    /// `--allow create=DIR`: new files may be made beneath it. A file that the command line has the program make, too.
     Creation,
 }
 
@@ -32,9 +32,32 @@ pub struct Folder {
     pub view: Option<OwnedFd>,
     /// Its absolute path as the operator spelled it.
     pub at: PathBuf,
+    /// The only name in it that is meant; none: all beneath it.
+    pub only: Option<NewFile>,
+}
+
+/// A file that the command line has the program make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewFile {
+    /// Its name in the folder.
+    pub name: OsString,
+    /// The option that names it, as typed; for messages.
+    pub option: String,
 }
 
 impl Folder {
+    /// Whether any file may be made there (`--allow create=DIR`).
+    #[must_use]
+    pub fn is_for_new_files(&self) -> bool {
+        self.purpose == Purpose::Creation && self.only.is_none()
+    }
+
+    /// What lets files be made there, as the operator wrote it.
+    #[must_use]
+    pub fn option(&self) -> String {
+        self.only.as_ref().map_or_else(|| format!("--allow create={}", self.at.display()), |only| only.option.clone())
+    }
+
     /// What look-ups beneath it start from.
     #[must_use]
     pub fn source(&self) -> BorrowedFd<'_> {
@@ -44,7 +67,8 @@ impl Folder {
     /// The place of `path`, which is absolute, beneath this folder.
     fn place(&self, path: &Path) -> Option<PathBuf> {
         let beneath = path.strip_prefix(&self.at).or_else(|_| path.strip_prefix(self.pin.path())).ok()?;
-        (!beneath.as_os_str().is_empty()).then(|| beneath.to_owned())
+        let meant = self.only.as_ref().is_none_or(|only| beneath == Path::new(&only.name));
+        (meant && !beneath.as_os_str().is_empty()).then(|| beneath.to_owned())
     }
 }
 

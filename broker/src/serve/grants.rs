@@ -63,6 +63,8 @@ pub enum Role {
     Image,
     /// A member of an image's backing chain, which the image's header names.
     Backing,
+    /// An image that is there already and that a tool writes anew.
+    Target,
     /// A file that is only read: kernel, firmware, secret ...
     File,
     /// A file that the emulator writes: a log, a character device's output.

@@ -75,6 +75,12 @@ impl Ledger {
         Self { limits, state: Mutex::default() }
     }
 
+    /// Nothing created yet, and no bounds.
+    #[must_use]
+    pub fn unbounded() -> Self {
+        Self::new(Limits { files: u32::MAX, bytes: u64::MAX })
+    }
+
     /// Takes a place for one more file. Looks at all that exist, so it may wait for a file server.
     ///
     /// # Errors

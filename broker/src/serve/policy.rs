@@ -13,6 +13,7 @@ use super::links::{LinkId, Once};
 use super::refusal::Refusal;
 use super::table::{File, Found, Held, Slot, Table};
 use super::work::{Creation, Work};
+use crate::record::journal::Journal;
 
 /// All that is granted to one guest.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub struct Policy {
     pub ledger: Arc<Ledger>,
     /// Who owns new files: uid and gid; none: whoever this process is.
     pub owner: Option<(u32, u32)>,
+    /// Where it is written down what was created.
+    pub journal: Option<Arc<Journal>>,
 }
 
 /// What is to be done about a request.
@@ -104,13 +107,16 @@ impl Policy {
         if let Some(refusal) = never(flags) {
             return refusal;
         }
+        // What the command line has the program make is not what `--create-files` and `--create-bytes` bound.
+        let ledger = if place.folder.only.is_some() { Arc::new(Ledger::unbounded()) } else { Arc::clone(&self.ledger) };
         Decision::Work(Work::Create(Box::new(Creation {
             place,
             name: name.as_bytes().to_vec(),
             flags,
             mode: mode.bits(),
             owner: self.owner,
-            ledger: Arc::clone(&self.ledger),
+            ledger,
+            journal: self.journal.clone(),
             before,
         })))
     }
@@ -135,7 +141,7 @@ impl Policy {
         match self.table.look_up(name.as_bytes()) {
             Some(Found::Absent(errno)) => Decision::Fail(errno),
             Some(Found::Slot(_, Slot { file: File::Pinned(grant), .. }))
-                if matches!(grant.role, Role::PidFile | Role::Created) =>
+                if matches!(grant.role, Role::PidFile | Role::Created | Role::Target) =>
             {
                 Decision::Work(Work::Remove(Arc::clone(grant), Arc::clone(&self.ledger)))
             }
@@ -191,7 +197,7 @@ impl Policy {
 
     /// Takes back what was granted for a file that was made for the emulator, and removed; by device and inode number.
     pub fn forget(&mut self, identity: (u64, u64)) {
-        let made = |grant: &Grant| matches!(grant.role, Role::Created | Role::PidFile);
+        let made = |grant: &Grant| matches!(grant.role, Role::Created | Role::PidFile | Role::Target);
         let same = |file: &File| matches!(file, File::Pinned(grant) if made(grant) && grant.pin.identity() == identity);
         let slots: Vec<_> = self.table.iter().filter(|(_, slot)| same(&slot.file)).map(|(id, _)| id).collect();
         for id in slots {

@@ -3,7 +3,8 @@
 use super::folders::{Place, Purpose};
 use super::grants::Role;
 use super::ledger::{Full, Limits};
-use super::table::Slot;
+use super::table::{File, Slot};
+use crate::open::pin::Origin;
 
 /// Why something is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +43,14 @@ impl Refusal {
     #[must_use]
     pub fn too_much(slot: &Slot) -> Self {
         let option = slot.option();
+        if let File::Pinned(grant) = &slot.file
+            && let Some(Origin { number, writable: false }) = grant.pin.origin()
+        {
+            return Self::new(
+                format!("descriptor {number} of `{option}` is open for reading only, and gives no more than that"),
+                "open it for reading and writing (O_RDWR) in the process that starts broker",
+            );
+        }
         match slot.role() {
             Role::Output => Self::new(
                 format!("`{option}` grants only to write it, as a log is written"),
@@ -57,7 +66,7 @@ impl Refusal {
                 format!("`{option}` grants it as a medium, which is never written"),
                 "insert it read-only (read-only-mode=read-only)",
             ),
-            Role::File | Role::PidFile | Role::Memory | Role::Device | Role::Created => {
+            Role::File | Role::Target | Role::PidFile | Role::Memory | Role::Device | Role::Created => {
                 Self::new(format!("`{option}` grants it for reading only"), "name it by an option that writes to it")
             }
         }
@@ -171,7 +180,7 @@ impl Refusal {
     #[must_use]
     pub fn unlisted_call() -> Self {
         Self::new(
-            "the profile qemu-system does not allow this system call",
+            "the profile of this program does not allow this system call",
             "no option does; please report it if the guest needs it",
         )
     }

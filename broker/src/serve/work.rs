@@ -16,6 +16,8 @@ use super::ledger::{Full, Ledger};
 use super::refusal::Refusal;
 use crate::open::output::{self, Home};
 use crate::open::pin::Pin;
+use crate::record::Identity;
+use crate::record::journal::Journal;
 
 /// Permissions that a new file can have: reading and writing. The umask takes away more.
 const PERMISSIONS: u32 = 0o666;
@@ -52,6 +54,8 @@ pub struct Creation {
     pub owner: Option<(u32, u32)>,
     /// What may be created.
     pub ledger: Arc<Ledger>,
+    /// Where it is written down that it was.
+    pub journal: Option<Arc<Journal>>,
     /// The file that was created by this name before, which is opened again if it still has the name.
     pub before: Option<Arc<Grant>>,
 }
@@ -111,6 +115,19 @@ impl Work {
             }
             Self::Insert(place, _) | Self::LookAt(place) => Neighbourhood::of(place),
             Self::Create(creation) => Neighbourhood::of(&creation.place),
+        }
+    }
+
+    /// Whether it is done on files whose rights are those of `--image-user` alone. What the broker made itself, logs and the
+    /// pid file are the operator's.
+    #[must_use]
+    pub fn is_on_images(&self) -> bool {
+        match self {
+            Self::Open(grant, _) | Self::Remove(grant, _) => {
+                matches!(grant.role, Role::Image | Role::Backing | Role::Medium | Role::Target)
+            }
+            Self::Insert(..) | Self::Create(_) | Self::LookAt(_) => true,
+            Self::Close(..) => false,
         }
     }
 
@@ -218,7 +235,7 @@ impl Creation {
         let home = Home { folder, name, created: true };
         let pinned = reopen(own_descriptors, file.as_fd(), OFlags::PATH | OFlags::CLOEXEC);
         let pinned = pinned.map_err(io::Error::from).and_then(Pin::of);
-        let finished = pinned.and_then(|pin| self.finish(file.as_fd()).map(|()| pin).map_err(io::Error::from));
+        let finished = pinned.and_then(|pin| self.finish(file.as_fd(), &pin).map(|()| pin));
         let pin = Arc::new(finished.inspect_err(|_| {
             // Nobody has it yet.
             let _ = output::remove_file(&home, (made.st_dev, made.st_ino));
@@ -226,7 +243,7 @@ impl Creation {
         place.fill(&pin);
         let grant = Grant {
             role: Role::Created,
-            option: format!("--allow create={}", self.place.folder.at.display()),
+            option: self.place.folder.option(),
             access: Access::ReadWrite,
             pin,
             view: None,
@@ -243,7 +260,7 @@ impl Creation {
     }
 
     /// What is left to do with the new file.
-    fn finish(&self, file: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    fn finish(&self, file: BorrowedFd<'_>, pin: &Pin) -> io::Result<()> {
         if let Some((uid, gid)) = self.owner {
             rustix::fs::fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
         }
@@ -251,7 +268,8 @@ impl Creation {
             let flags = rustix::fs::fcntl_getfl(file)?;
             rustix::fs::fcntl_setfl(file, flags | OFlags::DIRECT)?;
         }
-        Ok(())
+        // A file that is not written down could name anything at the next start.
+        self.journal.as_ref().map_or(Ok(()), |journal| journal.add(pin.path(), Identity::of(pin.as_fd())?))
     }
 
     fn exists(&self) -> Failure {

@@ -11,6 +11,7 @@ use rustix::event::EventfdFlags;
 use rustix::fs::{Mode, OFlags};
 
 use super::work::{Carried, Failure, Neighbourhood, Work};
+use crate::confine::capabilities;
 
 /// Threads at most: as many as one client has requests, so that none of these waits behind a stuck one. A file, or the
 /// look-ups of a name, hold no more of them than their [`Neighbourhood`] says.
@@ -50,6 +51,7 @@ struct Queues {
     results_wait: OwnedFd,
     /// `/proc/self/fd`, as an `O_PATH` descriptor.
     own_descriptors: OwnedFd,
+    has_image_user: bool,
 }
 
 #[derive(Debug, Default)]
@@ -69,16 +71,16 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// No thread yet.
+    /// No thread yet. With an image user (`--image-user`) images are opened without root's rights to others' files.
     ///
     /// # Errors
     /// `EMFILE`: no descriptor is left. `ENOENT`: `/proc` is not mounted.
-    pub fn new() -> io::Result<Self> {
+    pub fn new(has_image_user: bool) -> io::Result<Self> {
         let results_wait = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let own_descriptors = rustix::fs::open("/proc/self/fd", flags, Mode::empty())?;
         let (state, work) = (Mutex::default(), Condvar::new());
-        Ok(Self { queues: Arc::new(Queues { state, work, results_wait, own_descriptors }) })
+        Ok(Self { queues: Arc::new(Queues { state, work, results_wait, own_descriptors, has_image_user }) })
     }
 
     /// Hands a job to a thread that is idle, or to a new one, or leaves it in the queue.
@@ -148,7 +150,7 @@ impl Queues {
         loop {
             let Job { ticket, work } = self.next_job();
             let neighbourhoods = work.neighbourhoods();
-            let result = work.carry_out(self.own_descriptors.as_fd());
+            let result = self.carry_out(work);
             let mut state = self.lock();
             state.leave(&neighbourhoods);
             if matches!(result, Ok(Carried::Closed)) {
@@ -159,6 +161,14 @@ impl Queues {
             // Cannot fail short of 2^64 results.
             let _ = rustix::io::write(&self.results_wait, &1_u64.to_ne_bytes());
         }
+    }
+
+    fn carry_out(&self, work: Work) -> Result<Carried, Failure> {
+        if self.has_image_user {
+            let laid_down = capabilities::lay_down_override(work.is_on_images());
+            laid_down.map_err(|_| io::Error::from_raw_os_error(libc::EPERM))?;
+        }
+        work.carry_out(self.own_descriptors.as_fd())
     }
 
     fn next_job(&self) -> Job {

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::ffi::{CString, OsStr};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -17,6 +17,7 @@ use crate::agent::names::Names;
 use crate::confine::landlock::{EmulatorDomain, Rights, Rule};
 use crate::confine::mounts::{Exposed, Layout, PrivateDirectory};
 use crate::confine::{Command, Sandbox, seccomp};
+use crate::emulator::Program;
 use crate::paths::absolute_path;
 use crate::serve::folders::Purpose;
 
@@ -33,7 +34,7 @@ impl Start {
             layout: self.layout(),
             identity: plan.identity,
             domain: self.domain(),
-            filter: seccomp::compile(Profile::QemuSystem, &variant).map_err(Error::Filter)?,
+            filter: seccomp::compile(profile(plan.command.program), &variant).map_err(Error::Filter)?,
             agent: keeper::Config {
                 names: self.names(),
                 broker,
@@ -66,11 +67,13 @@ impl Start {
             grants: plan
                 .grants
                 .iter()
+                .filter(|grant| grant.pin.is_shown())
                 .map(|grant| Exposed {
                     at: absolute_path(&plan.working_directory, OsStr::from_bytes(&grant.name)),
                     pin: Arc::clone(&grant.pin),
                 })
                 .collect(),
+            awaited: self.awaited().collect(),
             media: plan
                 .folders
                 .iter()
@@ -79,6 +82,12 @@ impl Start {
                 .collect(),
             working_directory: plan.working_directory.clone(),
         }
+    }
+
+    /// Files that the program is to make.
+    fn awaited(&self) -> impl Iterator<Item = PathBuf> {
+        let folders = self.plan.folders.iter();
+        folders.filter_map(|folder| folder.only.as_ref().map(|only| folder.at.join(&only.name)))
     }
 
     fn domain(&self) -> EmulatorDomain {
@@ -100,6 +109,7 @@ impl Start {
             brokered.insert(grant.name.clone());
             brokered.insert(crate::paths::absolute(&plan.working_directory, &grant.name));
         }
+        brokered.extend(self.awaited().map(|path| path.into_os_string().into_vec()));
         brokered.extend(plan.absent.iter().map(|(name, _)| name.clone()));
         let layout = self.layout();
         let links = layout.links.iter().map(|(at, _)| at);
@@ -128,6 +138,15 @@ impl Start {
             environment: environment.collect::<Result<_, _>>().map_err(nul)?,
             ignores_children: false,
         })
+    }
+}
+
+/// The list of system calls of a program.
+fn profile(program: Program) -> Profile {
+    match program {
+        Program::System => Profile::QemuSystem,
+        Program::Img | Program::Io => Profile::QemuImg,
+        Program::Nbd | Program::StorageDaemon => Profile::QemuStorage,
     }
 }
 

@@ -9,13 +9,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::fs::Mode;
+
 use crate::confine::landlock::Rights;
 use crate::confine::{seccomp, settle};
 use crate::control::place::{self, ControlPlace};
 use crate::open::access::needs_override;
 use crate::open::output::{self, Home};
 use crate::open::private::PrivateFolder;
-use crate::plan::{Output, Plan};
+use crate::plan::{Output, Plan, Recording};
+use crate::record::journal::Journal;
+use crate::record::store::{self, Store};
 use crate::serve::folders::Folder;
 use crate::serve::grants::{Grant, Role};
 
@@ -25,6 +29,7 @@ pub struct Start {
     plan: Plan,
     private: Vec<(PathBuf, Option<PrivateFolder>)>,
     control: Option<ControlPlace>,
+    journal: Option<Journal>,
 }
 
 /// What is left to the broker of a start.
@@ -43,6 +48,8 @@ pub struct Parts {
     pub folders: Vec<Folder>,
     /// The control socket, listening.
     pub control: Option<OwnedFd>,
+    /// Where it is written down what the guest creates.
+    pub journal: Option<Journal>,
     /// What has to be removed at the end.
     pub belongings: Belongings,
 }
@@ -54,14 +61,30 @@ impl Start {
     /// [`Error::Make`]. [`Error::Control`]: a guest named `name` runs.
     pub fn prepare(mut plan: Plan, name: Option<&str>) -> Result<Self, Error> {
         let outputs = std::mem::take(&mut plan.outputs);
-        let mut start = Self { plan, private: Vec::new(), control: None };
-        match start.make_all(&outputs).and_then(|()| start.claim_control(name)) {
+        let mut start = Self { plan, private: Vec::new(), control: None, journal: None };
+        match start.record().and_then(|()| start.make_all(&outputs)).and_then(|()| start.claim_control(name)) {
             Ok(()) => Ok(start),
             Err(error) => {
                 start.abandon();
                 Err(error)
             }
         }
+    }
+
+    /// Writes down what was found in the images, before a guest can write there.
+    fn record(&mut self) -> Result<(), Error> {
+        let Some(Recording { folder, verdict, images }) = &self.plan.recording else { return Ok(()) };
+        let created = self.plan.folders.iter().filter(|folder| folder.is_for_new_files());
+        let created: Vec<PathBuf> = created.map(|folder| folder.pin.path().to_owned()).collect();
+        if verdict.renewals.is_empty() && verdict.removals.is_empty() && created.is_empty() {
+            return Ok(());
+        }
+        let mut store = Store::open(folder, crate::record::place::Purpose::Write)?;
+        store.renew(verdict)?;
+        if !created.is_empty() {
+            self.journal = Some(Journal::start(&store, images, &created)?);
+        }
+        Ok(())
     }
 
     fn make_all(&mut self, outputs: &[Output]) -> Result<(), Error> {
@@ -86,7 +109,8 @@ impl Start {
     /// Takes a control socket by the name that the operator gave, or else by QEMU's, or by the process's number. A guest
     /// that can have none runs without.
     fn claim_control(&mut self, name: Option<&str>) -> Result<(), Error> {
-        if self.plan.command.informational {
+        let command = &self.plan.command;
+        if command.informational || (command.program.is_brief() && name.is_none()) {
             return Ok(());
         }
         let number = std::process::id().to_string();
@@ -124,7 +148,8 @@ impl Start {
         let homes = self.plan.grants.iter().filter_map(|grant| grant.home.as_ref());
         let rights = self.broker_rights().into_iter().map(|(descriptor, _)| descriptor);
         let control = self.control.iter().flat_map(ControlPlace::descriptors);
-        rights.chain(homes.map(|home| home.folder.as_fd())).chain(control)
+        let journal = self.journal.iter().map(AsFd::as_fd);
+        rights.chain(homes.map(|home| home.folder.as_fd())).chain(control).chain(journal)
     }
 
     /// The rights of the broker itself: one rule a grant, and what takes cleaning up.
@@ -132,8 +157,9 @@ impl Start {
     pub fn broker_rights(&self) -> Vec<(BorrowedFd<'_>, Rights)> {
         let mut rights = Vec::new();
         for grant in &self.plan.grants {
-            rights.push((grant.pin.as_fd(), settle::rights(grant.access)));
-            let removable = grant.home.as_ref().filter(|home| home.created || grant.role == Role::PidFile);
+            rights.push((grant.pin.as_fd(), rights_on(grant)));
+            let removable =
+                grant.home.as_ref().filter(|home| home.created || matches!(grant.role, Role::PidFile | Role::Target));
             rights.extend(removable.map(|home| (home.folder.as_fd(), settle::removing_files())));
         }
         for folder in &self.plan.folders {
@@ -150,6 +176,17 @@ impl Start {
         rights
     }
 
+    /// Whether the broker has to remove something, as another user than made it, where only owners may.
+    #[must_use]
+    pub fn removes_for_others(&self) -> bool {
+        let homes = self.plan.grants.iter().filter_map(|grant| grant.home.as_ref()).map(|home| home.folder.as_fd());
+        let parents = self.private.iter().filter_map(|(_, folder)| folder.as_ref()).map(|folder| folder.parent.as_fd());
+        let is_sticky = |folder: BorrowedFd<'_>| {
+            rustix::fs::fstat(folder).is_ok_and(|status| Mode::from_raw_mode(status.st_mode).contains(Mode::SVTX))
+        };
+        self.plan.image_user.is_some() && homes.chain(parents).any(is_sticky)
+    }
+
     /// What the broker serves, and what it has to remove at the end.
     ///
     /// # Errors
@@ -159,7 +196,8 @@ impl Start {
         let listening = self.control.as_ref().map(|control| control.socket.try_clone()).transpose();
         let belongings = Belongings { private, control: self.control };
         let control = listening.inspect_err(|_| belongings.remove(&self.plan.grants))?;
-        Ok(Parts { grants: self.plan.grants, folders: self.plan.folders, control, belongings })
+        let journal = self.journal;
+        Ok(Parts { grants: self.plan.grants, folders: self.plan.folders, control, journal, belongings })
     }
 }
 
@@ -191,6 +229,11 @@ fn remove_folders<'a>(folders: impl Iterator<Item = &'a PrivateFolder>) {
     }
 }
 
+/// The kernel takes no rule for a file of no mounted file system (memfd), and forbids nothing there.
+fn rights_on(grant: &Grant) -> Rights {
+    if grant.pin.is_anonymous() { Rights::empty() } else { settle::rights(grant.access) }
+}
+
 fn make_output(planned: &Output) -> Result<Grant, Error> {
     let made: io::Result<(_, Home)> = output::make(Path::new(&planned.name), planned.mode);
     let (pin, home) = made.map_err(|source| Error::Make { what: PathBuf::from(&planned.name), source })?;
@@ -217,6 +260,9 @@ pub enum Error {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The records of image chains.
+    #[error(transparent)]
+    Records(#[from] store::Error),
     /// The guest's name is taken.
     #[error(transparent)]
     Control(place::Error),

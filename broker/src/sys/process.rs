@@ -6,6 +6,7 @@ use std::os::fd::RawFd;
 use nix::sys::signal::{SigHandler, Signal};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::{ForkResult, Pid};
+use rustix::fs::OFlags;
 
 /// Which side of a fork this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,6 +169,16 @@ fn detach_child() -> io::Result<Fork> {
 pub fn is_open(number: RawFd) -> bool {
     // SAFETY: F_GETFD takes no argument, changes nothing, and answers EBADF for a number that is not open.
     unsafe { libc::fcntl(number, libc::F_GETFD) >= 0 }
+}
+
+/// The status flags of an open descriptor: its access mode, `O_DIRECT`, `O_PATH` ... (`F_GETFL`, fcntl(2)).
+///
+/// # Errors
+/// `EBADF`: the number is not open.
+pub fn status_flags(number: RawFd) -> io::Result<OFlags> {
+    // SAFETY: F_GETFL takes no argument, changes nothing, and answers EBADF for a number that is not open.
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFL) };
+    if flags < 0 { Err(io::Error::last_os_error()) } else { Ok(OFlags::from_bits_retain(flags.unsigned_abs())) }
 }
 
 /// Whether `number` is an open descriptor of a terminal.

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fuser::{
-    BsdFileFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, LockOwner,
-    OpenFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyWrite,
-    Request, TimeOrNow, WriteFlags,
+    AccessFlags, BsdFileFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo,
+    LockOwner, OpenFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen,
+    ReplyWrite, Request, TimeOrNow, WriteFlags,
 };
 
 use super::Mood;
@@ -23,6 +23,8 @@ const BLOCK: u64 = 512;
 pub(super) struct Shared {
     files: Mutex<Vec<Arc<File>>>,
     owner: u32,
+    /// Nobody but the owner opens or looks up anything.
+    squashed: bool,
     hanging: Mutex<Vec<Hanging>>,
 }
 
@@ -53,15 +55,28 @@ impl File {
     pub(super) fn set_mood(&self, mood: Mood) {
         *lock(&self.mood) = mood;
     }
+
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        lock(&self.bytes).clone()
+    }
 }
 
 impl Shared {
     pub(super) fn new(files: Vec<(OsString, Vec<u8>)>, owner: u32) -> Self {
-        let shared = Self { files: Mutex::default(), owner, hanging: Mutex::default() };
+        let shared = Self { files: Mutex::default(), owner, squashed: false, hanging: Mutex::default() };
         for (name, bytes) in files {
             shared.add(name, bytes);
         }
         shared
+    }
+
+    /// The same, for nobody but the owner.
+    pub(super) fn squashed(self) -> Self {
+        Self { squashed: true, ..self }
+    }
+
+    fn denies(&self, request: &Request) -> bool {
+        self.squashed && request.uid() != self.owner
     }
 
     /// Adds a file; its inode number.
@@ -115,6 +130,7 @@ impl Shared {
             None if inode == INodeNo::ROOT => (FileType::Directory, 0o755, 0),
             None => return None,
         };
+        let perm = if self.squashed { perm & 0o700 } else { perm };
         Some(FileAttr {
             ino: inode,
             size,
@@ -153,7 +169,10 @@ impl Server {
 }
 
 impl Filesystem for Server {
-    fn lookup(&self, _: &Request, _: INodeNo, name: &OsStr, reply: ReplyEntry) {
+    fn lookup(&self, request: &Request, _: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        if self.shared.denies(request) {
+            return reply.error(Errno::EACCES);
+        }
         match self.shared.inode_of(name).and_then(|inode| self.shared.attributes(inode)) {
             Some(attributes) => reply.entry(&NO_TIME, &attributes, Generation(0)),
             None => reply.error(Errno::ENOENT),
@@ -195,7 +214,15 @@ impl Filesystem for Server {
         self.shared.tell(inode, reply);
     }
 
-    fn create(&self, _: &Request, _: INodeNo, name: &OsStr, _: u32, _: u32, _: i32, reply: ReplyCreate) {
+    /// What the kernel is asked by `access(2)`.
+    fn access(&self, request: &Request, _: INodeNo, _: AccessFlags, reply: ReplyEmpty) {
+        if self.shared.denies(request) { reply.error(Errno::EACCES) } else { reply.ok() }
+    }
+
+    fn create(&self, request: &Request, _: INodeNo, name: &OsStr, _: u32, _: u32, _: i32, reply: ReplyCreate) {
+        if self.shared.denies(request) {
+            return reply.error(Errno::EACCES);
+        }
         if self.shared.find(name).is_some() {
             return reply.error(Errno::EEXIST);
         }
@@ -208,7 +235,10 @@ impl Filesystem for Server {
         }
     }
 
-    fn open(&self, _: &Request, inode: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+    fn open(&self, request: &Request, inode: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        if self.shared.denies(request) {
+            return reply.error(Errno::EACCES);
+        }
         let Some(file) = self.shared.file(inode) else { return reply.error(Errno::ESTALE) };
         match *lock(&file.mood) {
             Mood::Healthy => reply.opened(FileHandle(0), FopenFlags::empty()),

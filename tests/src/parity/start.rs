@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::binary::broker_binary;
-use crate::command::is_bare;
+use crate::command::{CHAIN_DIR, is_bare};
 use crate::emulator::{Emulator, Surroundings};
 use crate::error::{During, Result};
 use crate::images::run_tool;
@@ -48,7 +48,8 @@ pub(crate) fn start(
     let mut command = Command::new("sh");
     command.args(["-c", MOVE_MONITOR, "sh"]);
     if side == Side::Brokered && !is_bare() {
-        command.arg(marked_broker(workdir, &marker, user)?).args(options).arg("--");
+        let chains = workdir.chains(user)?;
+        command.arg(marked_broker(workdir, &marker, user)?).args(options).arg(CHAIN_DIR).arg(chains).arg("--");
     }
     command.arg(QEMU).args(arguments).args(MONITOR);
     if let Some(user) = user {

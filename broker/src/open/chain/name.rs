@@ -1,13 +1,16 @@
-//! Which file QEMU opens for a backing name: a matter of text, not of directories (`path_combine`,
+//! Which file QEMU opens for a name in a header: a matter of text, not of directories (`path_combine`,
 //! `path_has_protocol` and `bdrv_parse_filename_strip_prefix`, block.c, QEMU 7.2 and 10.0).
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+
+use crate::prober::header::ReferenceRole;
 
 /// The longest name that `open(2)` takes, in bytes, without its zero byte (`PATH_MAX`, linux/limits.h).
 const PATH_LIMIT: usize = 4095;
 
-/// The name that QEMU opens for the backing name `backing` in an image that it opened as `overlay`.
+/// The name that QEMU opens for the backing file `backing` of an image that it opened as `overlay`.
 ///
 /// # Errors
 /// [`Error`]: a name that is not the plain path of a file.
@@ -22,16 +25,62 @@ pub fn resolve(overlay: &OsStr, backing: &[u8]) -> Result<OsString, Error> {
         // QEMU parses the combination once more, and so a folder called "nbd:x" would be a server.
         if has_protocol(&combined) { strip_protocol(&combined)? } else { combined }
     };
-    if name.starts_with(b"/dev/fdset/") {
+    check(&name)?;
+    Ok(OsString::from_vec(name))
+}
+
+/// The name that QEMU opens for a qcow2 image's data file: it starts from the working directory, wherever the image is.
+/// A QEMU that knows of CVE-2024-4467 takes it as it stands, others take prefixes of protocols off; so there may be none.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn resolve_data_file(name: &[u8]) -> Result<OsString, Error> {
+    refuse_protocol(name)?;
+    literal(OsStr::from_bytes(name).to_owned())
+}
+
+/// The name that QEMU opens for an extent of a vmdk image that it opened as `image`: it starts from that one's folder
+/// (`vmdk_parse_extents`, block/vmdk.c), and is taken as a data file's is.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn resolve_extent(image: &OsStr, name: &[u8]) -> Result<OsString, Error> {
+    refuse_protocol(name)?;
+    let folder = if name.starts_with(b"/") { &[] } else { folder(image.as_bytes()) };
+    let combined = [folder, name].concat();
+    refuse_protocol(&combined)?;
+    literal(OsString::from_vec(combined))
+}
+
+/// Whether QEMU puts the image's own folder in front of such a name.
+#[must_use]
+pub fn starts_from_folder(role: ReferenceRole, name: &[u8]) -> bool {
+    role != ReferenceRole::DataFile && !name.starts_with(b"/") && !has_protocol(name)
+}
+
+/// A name that QEMU opens as it stands.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn literal(name: OsString) -> Result<OsString, Error> {
+    check(name.as_bytes())?;
+    Ok(name)
+}
+
+fn check(name: &[u8]) -> Result<(), Error> {
+    // As a person would read it: however many slashes, dots and detours it takes.
+    let plain = crate::paths::absolute(Path::new("/"), name);
+    let begins = |start: &&[u8]| name.starts_with(b"/") && plain.starts_with(start);
+    if [&b"/dev/fd/"[..], b"/dev/fdset/", b"/dev/std"].iter().any(begins) {
         return Err(Error::Descriptor);
     }
-    if name.starts_with(b"/proc/") {
+    if begins(&&b"/proc/"[..]) {
         return Err(Error::Proc);
     }
     if name.len() > PATH_LIMIT {
         return Err(Error::TooLong(name.len()));
     }
-    Ok(OsString::from_vec(name))
+    Ok(())
 }
 
 /// Whether a colon stands before any slash.
@@ -39,17 +88,22 @@ fn has_protocol(name: &[u8]) -> bool {
     name.iter().find(|byte| matches!(byte, b':' | b'/')) == Some(&b':')
 }
 
+fn refuse_protocol(name: &[u8]) -> Result<(), Error> {
+    if !has_protocol(name) {
+        return Ok(());
+    }
+    let protocol = name.split(|byte| *byte == b':').next().unwrap_or_default();
+    Err(Error::Protocol(OsStr::from_bytes(protocol).to_owned()))
+}
+
 /// The path behind `file:`, which is the one protocol that means a file.
 fn strip_protocol(name: &[u8]) -> Result<Vec<u8>, Error> {
-    if name.starts_with(b"json:") {
-        return Err(Error::Json);
+    match name.strip_prefix(b"file:") {
+        // So that QEMU does not find another protocol in what is left.
+        Some(path) if has_protocol(path) => Ok([b"./", path].concat()),
+        Some(path) => Ok(path.to_vec()),
+        None => refuse_protocol(name).map(|()| name.to_vec()),
     }
-    let Some(path) = name.strip_prefix(b"file:") else {
-        let protocol = name.split(|byte| *byte == b':').next().unwrap_or_default();
-        return Err(Error::Protocol(OsStr::from_bytes(protocol).to_owned()));
-    };
-    // So that QEMU does not find another protocol in what is left.
-    Ok(if has_protocol(path) { [b"./", path].concat() } else { path.to_vec() })
 }
 
 /// `name` up to its last slash, the slash included.
@@ -58,11 +112,14 @@ fn folder(name: &[u8]) -> &[u8] {
     name.get(..end).unwrap_or_default()
 }
 
-/// Why a backing name is refused.
+/// Why a name is refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// A pseudo-name with options for any block driver.
-    #[error("json: names are not served; write the plain path into the image with qemu-img rebase -u")]
+    #[error(
+        "of json: names only a format over a file is served, {{\"driver\":FORMAT,\"file\":{{\"driver\":\"file\",\"filename\":PATH}}}}; \
+         write the plain path into the image with qemu-img rebase -u"
+    )]
     Json,
     /// A server, or a driver that is not a file.
     #[error("the protocol {0:?} is not served; only files are")]
@@ -116,14 +173,29 @@ mod tests {
             ("top", ":x", protocol("")),
             ("dir/top", "a:b", protocol("a")),
             ("nbd:x/top", "base", protocol("nbd")),
-            ("top", "json:{\"driver\":\"raw\"}", Error::Json),
+            ("top", "json:{\"driver\":\"raw\"}", protocol("json")),
             ("top", "/proc/self/environ", Error::Proc),
             ("top", "file:/proc/self/environ", Error::Proc),
+            ("top", "//proc/self/cwd/base", Error::Proc),
+            ("top", "/./proc/thread-self/cwd/base", Error::Proc),
+            ("top", "/srv/../proc/self/root/base", Error::Proc),
+            ("top", "/dev/fd/3", Error::Descriptor),
+            ("top", "/dev//stdin", Error::Descriptor),
             ("top", "/dev/fdset/0", Error::Descriptor),
             ("top", "file:/dev/fdset/0", Error::Descriptor),
         ] {
             assert_eq!(resolved(overlay, backing).unwrap_err(), error, "{backing}");
         }
+    }
+
+    #[test]
+    fn a_data_file_starts_from_the_working_directory() {
+        assert_eq!(resolve_data_file(b"data.raw").unwrap(), "data.raw");
+        assert_eq!(resolve_data_file(b"../a/b:c").unwrap(), "../a/b:c");
+        for name in [&b"file:data.raw"[..], b"json:{}", b"nbd:h"] {
+            assert!(matches!(resolve_data_file(name), Err(Error::Protocol(_))));
+        }
+        assert_eq!(resolve_data_file(b"/proc/self/environ"), Err(Error::Proc));
     }
 
     #[test]

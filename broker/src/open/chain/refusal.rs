@@ -2,11 +2,13 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::RawFd;
 use std::path::PathBuf;
 
 use super::name;
 use crate::prober;
+use crate::prober::header::ReferenceRole;
+use crate::shell;
 
 /// Why the chain of an image cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -37,59 +39,70 @@ pub enum Error {
         /// What it is.
         kind: &'static str,
     },
-    /// A guest can write any header into its raw disk, and so would choose what it is given at its next start.
+    /// A descriptor has no folder.
     #[error(
-        "image {image:?} is given without a format, and its header names the backing file {backing:?}: a guest can \
-         write such a header into a raw disk; use -drive file=...,format=qcow2 if it is an overlay, or format=raw"
+        "the image of fd:{number} names the {role} {name:?}, which is relative to the image's folder, and a \
+         descriptor has none; name it on the command line: backing.driver=FORMAT,backing.file.filename=PATH (or fd:N)"
     )]
-    ProbedOverlay {
-        /// The image, as QEMU opens it.
-        image: OsString,
+    RelativeToDescriptor {
+        /// The descriptor.
+        number: RawFd,
+        /// What the file is to it.
+        role: ReferenceRole,
         /// The name in its header.
-        backing: OsString,
-    },
-    /// The guest's data are in another file.
-    #[error(
-        "image {image:?}: its incompatible_features say that its data are in another file (bit 2, external data \
-         file), which is not served yet; merge both with qemu-img convert -O qcow2"
-    )]
-    DataFile {
-        /// The image, as QEMU opens it.
-        image: OsString,
+        name: OsString,
     },
     /// Something is wrong with the next member.
-    #[error("image {image:?} names the backing file {backing:?}: {refusal}")]
+    #[error("image {image:?} names the {role} {name:?}: {refusal}")]
     Member {
         /// The image, as QEMU opens it.
         image: OsString,
+        /// What the file is to it.
+        role: ReferenceRole,
         /// The name in its header.
-        backing: OsString,
+        name: OsString,
         /// What is wrong.
         refusal: Box<Refusal>,
     },
 }
 
-/// What is wrong with a backing file.
+impl Error {
+    /// Whether all that is wrong is that a backing file is not there.
+    #[must_use]
+    pub fn is_missing_member(&self) -> bool {
+        matches!(self, Self::Member { refusal, .. } if matches!(**refusal, Refusal::Missing(..)))
+    }
+}
+
+/// What is wrong with a file that a header names.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     /// Its name is not that of a file.
     #[error(transparent)]
     Name(#[from] name::Error),
     /// QEMU would guess, and a guest can choose what is guessed.
-    #[error("its format is not stated, and is never guessed; state it: {0}")]
+    #[error(
+        "its format is not stated, and is never guessed; state it: {0}, or give backing.driver=FORMAT on the command line"
+    )]
     NoFormat(RebaseLine),
+    /// QEMU would take the first.
+    #[error("its format is stated twice, as {0:?} and as {1:?}; state it once: {2}")]
+    TwoFormats(OsString, OsString, RebaseLine),
     /// A format that is not known.
     #[error("its format {0:?} is not served yet; convert it with qemu-img convert -O qcow2, then {1}")]
     Format(OsString, RebaseLine),
     /// It cannot be found.
-    #[error("cannot find {0:?}: {1}; if it was moved, {2}")]
-    Missing(OsString, io::Error, RebaseLine),
+    #[error("cannot find {0:?}: {1}; {2}")]
+    Missing(OsString, io::Error, String),
     /// It may not be read.
     #[error("may not read {0:?}: {1}; give the user who starts broker the right to")]
     Unreadable(PathBuf, io::Error),
     /// Not something that holds an image.
     #[error("it is {0}; only a regular file or a block device can back an image")]
     Kind(&'static str),
+    /// A part of an image that is an image of several parts.
+    #[error("it names further files itself, which no part of an image does; the image is forged")]
+    PartWithParts,
     /// A file of the kernel, whatever the roots are.
     #[error("{0:?} is made by the kernel and cannot be a disk image; the image is forged")]
     Kernel(PathBuf),
@@ -101,7 +114,7 @@ pub enum Refusal {
         /// Where it is, links resolved.
         path: PathBuf,
         /// Its folder, as a word of the shell.
-        folder: ShellWord,
+        folder: String,
     },
     /// It is in the chain already.
     #[error("{0:?} stands in its own backing chain; the image is damaged or forged")]
@@ -109,69 +122,26 @@ pub enum Refusal {
     /// No honest chain is that long.
     #[error("the chain has more than {0} backing files; shorten it with qemu-img commit or qemu-img rebase")]
     TooDeep(usize),
+    /// Nor has an honest image so many parts.
+    #[error("more than {0} files belong to the image; convert it to one file with qemu-img convert -O qcow2")]
+    TooMany(usize),
 }
 
 /// The command that writes name and format of a backing file into an image.
 #[derive(Debug)]
 pub struct RebaseLine {
-    image: ShellWord,
-    backing: ShellWord,
+    image: String,
+    backing: String,
 }
 
 impl RebaseLine {
     pub(super) fn of(image: &OsStr, backing: &OsStr) -> Self {
-        Self { image: ShellWord::of(image, "IMAGE"), backing: ShellWord::of(backing, "NAME") }
+        Self { image: shell::word(image), backing: shell::word(backing) }
     }
 }
 
 impl std::fmt::Display for RebaseLine {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "qemu-img rebase -u -F FORMAT -b {} {}", self.backing, self.image)
-    }
-}
-
-/// A name, quoted so that a shell takes it for one word and expands nothing in it. It may come from a header that
-/// an attacker wrote, and messages are there to be copied.
-#[derive(Debug, PartialEq, Eq)]
-pub struct ShellWord(String);
-
-impl ShellWord {
-    /// Quotes `name`; one that cannot be shown on a terminal is replaced by `placeholder`.
-    pub(super) fn of(name: &OsStr, placeholder: &str) -> Self {
-        let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+:@%,=".contains(byte);
-        let is_shown = |byte: &u8| byte.is_ascii_graphic() || *byte == b' ';
-        Self(match name.to_str() {
-            Some(text) if !text.is_empty() && text.bytes().all(|byte| is_plain(&byte)) => text.to_owned(),
-            Some(text) if name.as_bytes().iter().all(is_shown) => format!("'{}'", text.replace('\'', r"'\''")),
-            _ => placeholder.to_owned(),
-        })
-    }
-}
-
-impl std::fmt::Display for ShellWord {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str(&self.0)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_shell_takes_a_quoted_name_for_one_word() {
-        for (name, word) in [
-            ("/srv/images/base-1.qcow2", "/srv/images/base-1.qcow2"),
-            ("my disk", "'my disk'"),
-            ("$(reboot)", "'$(reboot)'"),
-            ("a'; reboot; '", r"'a'\''; reboot; '\'''"),
-            ("", "''"),
-            ("a\nb", "NAME"),
-            ("\u{1b}[2J", "NAME"),
-            ("\u{202e}x", "NAME"),
-        ] {
-            assert_eq!(ShellWord::of(OsStr::new(name), "NAME").to_string(), word);
-        }
-        assert_eq!(ShellWord::of(OsStr::from_bytes(b"\xff"), "NAME").to_string(), "NAME");
     }
 }

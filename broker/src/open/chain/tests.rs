@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::fs::{CWD, Mode, OFlags, mkfifoat};
 
 use super::*;
+use crate::emulator::Program;
 use crate::prober::header::{Scratch, parse};
 
 /// A folder of this test's own, which is also the working directory and the image root of its walks.
@@ -44,19 +46,19 @@ impl Folder {
     }
 
     fn walk(&self, top: &str, format: Option<&str>) -> Result<Chain, Error> {
-        self.walk_with(top, format, true, &probe_here)
+        self.walk_with(top, format, Follows::default(), &mut probe_here)
     }
 
     fn walk_with(
         &self,
         top: &str,
         format: Option<&str>,
-        follows_header: bool,
+        follows: Follows<'_>,
         probe: Probe<'_>,
     ) -> Result<Chain, Error> {
         let pin = Pin::take(&self.path(top)).unwrap();
-        let top = Top { name: OsStr::new(top), pin: &pin, format, follows_header };
-        let roots = ImageRoots { named: Vec::new(), implied: vec![self.0.clone()] };
+        let top = Top { name: OsStr::new(top), pin: &pin, format, follows, program: Program::System };
+        let roots = ImageRoots { named: Vec::new(), implied: vec![Root::take(&self.0).unwrap()] };
         let rules = Rules { working_directory: &self.0, image_roots: &roots };
         walk(&top, &rules, probe)
     }
@@ -139,24 +141,42 @@ fn the_real_prober_finds_the_same() {
     folder.create("-f qcow2 -F raw -b base.raw mid.qcow2");
     folder.create("-f qcow2 -F qcow2 -b mid.qcow2 top.qcow2");
     let prober = crate::prober::Prober::new().unwrap();
-    let reader = std::cell::RefCell::new(prober.reader());
-    let probe = |pin: &Pin, format| reader.borrow_mut().probe(pin, format);
-    let chain = folder.walk_with("top.qcow2", Some("qcow2"), true, &probe).unwrap();
+    let mut reader = prober.reader();
+    let mut probe = |pin: &Pin, format| reader.probe(pin, format);
+    let chain = folder.walk_with("top.qcow2", Some("qcow2"), Follows::default(), &mut probe).unwrap();
     assert_eq!(names(&chain), ["mid.qcow2", "base.raw"]);
     fs::write(folder.path("top.qcow2"), "no image").unwrap();
-    let error = folder.walk_with("top.qcow2", Some("qcow2"), true, &probe).unwrap_err();
+    let error = folder.walk_with("top.qcow2", Some("qcow2"), Follows::default(), &mut probe).unwrap_err();
     assert!(error.to_string().contains("it is no qcow2 image"), "{error}");
 }
 
 #[test]
-fn a_header_is_not_followed_when_the_command_line_gives_the_backing_file() {
+fn a_backing_file_of_the_command_line_takes_the_place_of_the_headers() {
     let folder = Folder::new();
     folder.forge("top.qcow2", "/etc/shadow", Some("raw"));
-    let never = |_: &Pin, _| panic!("read although nobody follows it");
-    let chain = folder.walk_with("top.qcow2", Some("qcow2"), false, &never).unwrap();
-    assert!(chain.members.is_empty() && chain.format == Format::Qcow2);
-    let chain = folder.walk_with("top.qcow2", None, false, &probe_here).unwrap();
-    assert!(chain.members.is_empty() && chain.format == Format::Qcow2 && chain.warnings.len() == 1);
+    let follows = Follows { backing_given: true, ..Follows::default() };
+    for format in [Some("qcow2"), None] {
+        let chain = folder.walk_with("top.qcow2", format, follows, &mut probe_here).unwrap();
+        assert!(chain.members.is_empty() && chain.format == Format::Qcow2, "{chain:?}");
+        assert_eq!(chain.warnings.len(), usize::from(format.is_none()));
+    }
+}
+
+#[test]
+fn formats_of_the_command_line_take_the_place_of_the_headers() {
+    let folder = Folder::new();
+    folder.forge("top.qcow2", "mid.qcow2", None);
+    folder.forge("mid.qcow2", "base", None);
+    fs::write(folder.path("base"), "").unwrap();
+    let layers = ["qcow2".to_owned(), "raw".to_owned()];
+    let walk = |layers| {
+        folder.walk_with("top.qcow2", Some("qcow2"), Follows { layers, ..Follows::default() }, &mut probe_here)
+    };
+    let chain = walk(&layers[..]).unwrap();
+    assert_eq!(names(&chain), ["mid.qcow2", "base"]);
+    assert_eq!(chain.members[0].references, [Link { role: ReferenceRole::Backing, member: 1 }]);
+    let error = walk(&layers[..1]).unwrap_err().to_string();
+    assert!(error.contains("\"mid.qcow2\" names") && error.contains("backing.driver=FORMAT"), "{error}");
 }
 
 #[test]
@@ -165,31 +185,23 @@ fn a_raw_image_has_no_chain_whatever_its_guest_wrote() {
     folder.forge("disk.img", "other.raw", Some("raw"));
     fs::write(folder.path("other.raw"), "another guest's").unwrap();
     assert!(folder.walk("disk.img", Some("raw")).unwrap().members.is_empty());
-    // Without a format the guest would choose.
-    let error = folder.walk("disk.img", None).unwrap_err();
-    assert!(matches!(error, Error::ProbedOverlay { .. }), "{error}");
-    assert!(error.to_string().contains("format=raw"), "{error}");
+    // Without a format the guest has chosen, which whoever asked for the walk has to know.
+    let chain = folder.walk("disk.img", None).unwrap();
+    assert!(!chain.stated && chain.format == Format::Qcow2 && chain.members.len() == 1, "{chain:?}");
 }
 
 #[test]
 fn an_image_without_a_format_is_what_qemu_takes_it_for() {
     let folder = Folder::new();
     folder.create("-f qcow2 alone.qcow2 1M");
-    folder.create("-f vmdk disk.vmdk 1M");
-    for (name, format) in [("alone.qcow2", Format::Qcow2), ("empty.img", Format::Raw)] {
-        if format == Format::Raw {
-            fs::write(folder.path(name), "").unwrap();
-        }
+    fs::write(folder.path("empty.img"), "").unwrap();
+    fs::write(folder.path("disk.dmg"), "").unwrap();
+    for (name, format) in [("alone.qcow2", Format::Qcow2), ("empty.img", Format::Raw), ("disk.dmg", Format::Dmg)] {
         let chain = folder.walk(name, None).unwrap();
         assert_eq!(chain.format, format);
         assert!(chain.warnings[0].contains(&format!("format={}", format.name())), "{:?}", chain.warnings);
     }
-    fs::write(folder.path("disk.dmg"), "").unwrap();
-    for name in ["disk.vmdk", "disk.dmg"] {
-        let error = folder.walk(name, None).unwrap_err().to_string();
-        assert!(error.contains("not served yet"), "{error}");
-    }
-    assert!(matches!(folder.walk("disk.vmdk", Some("vmdk")), Err(Error::Format { .. })));
+    assert!(matches!(folder.walk("empty.img", Some("vvfat")), Err(Error::Format { .. })));
 }
 
 #[test]
@@ -222,22 +234,28 @@ fn an_implied_root_holds_no_hidden_folder() {
     fs::write(folder.path(".ssh/id"), "").unwrap();
     folder.forge("top.qcow2", ".ssh/id", Some("raw"));
     assert!(matches!(folder.refusal(), Refusal::Outside { .. }));
-    let pin = Pin::take(&folder.path(".ssh/id")).unwrap();
-    let named = ImageRoots { named: vec![folder.path(".ssh")], implied: Vec::new() };
-    assert!(named.admit(&pin));
+    let named = ImageRoots { named: vec![Root::take(&folder.path(".ssh")).unwrap()], implied: Vec::new() };
+    assert!(matches!(named.find(&folder.path(".ssh/id")), Ok(Place::Beneath(_))));
 }
 
 #[test]
 fn a_root_over_everything_does_not_hold_the_kernels_files() {
     let folder = Folder::new();
     let pin = Pin::take(&folder.0).unwrap();
-    let roots = ImageRoots { named: vec![PathBuf::from("/")], implied: Vec::new() };
+    let roots = ImageRoots { named: vec![Root::take(Path::new("/")).unwrap()], implied: Vec::new() };
     let rules = Rules { working_directory: &folder.0, image_roots: &roots };
-    for name in ["//proc/self/environ", "/dev/../proc/self/environ", "/sys/kernel/notes"] {
+    symlink("/proc", folder.path("link")).unwrap();
+    for name in ["link/self/environ", "/sys/kernel/notes"] {
         fs::write(folder.path("top.qcow2"), forged(name, Some("raw"))).unwrap();
         let pin = Pin::take(&folder.path("top.qcow2")).unwrap();
-        let top = Top { name: OsStr::new("top.qcow2"), pin: &pin, format: Some("qcow2"), follows_header: true };
-        let error = walk(&top, &rules, &probe_here).unwrap_err();
+        let top = Top {
+            name: OsStr::new("top.qcow2"),
+            pin: &pin,
+            format: Some("qcow2"),
+            follows: Follows::default(),
+            program: Program::System,
+        };
+        let error = walk(&top, &rules, &mut probe_here).unwrap_err();
         assert!(matches!(&error, Error::Member { refusal, .. } if matches!(**refusal, Refusal::Kernel(_))), "{error}");
     }
     assert!(matches!(not_an_image(&pin), Some("a directory")));
@@ -248,7 +266,8 @@ fn names_that_are_no_files_are_refused() {
     let folder = Folder::new();
     for name in [
         "nbd://localhost/export",
-        "json:{\"driver\":\"raw\",\"file\":{\"driver\":\"file\",\"filename\":\"/etc/shadow\"}}",
+        "json:{\"driver\":\"raw\",\"file\":{\"driver\":\"host_device\",\"filename\":\"/dev/sda\"}}",
+        "json:{\"driver\":\"raw\",\"file\":{\"driver\":\"file\",\"filename\":\"/proc/self/environ\"}}",
         "/proc/self/environ",
         "/dev/fdset/0",
         "fat:rw:/etc",
@@ -283,9 +302,9 @@ fn a_missing_format_comes_with_the_command_that_states_it() {
     folder.forge("top.qcow2", "my base$(reboot)", None);
     fs::write(folder.path("my base$(reboot)"), "").unwrap();
     let error = folder.walk("top.qcow2", Some("qcow2")).unwrap_err().to_string();
-    assert!(error.ends_with("qemu-img rebase -u -F FORMAT -b 'my base$(reboot)' top.qcow2"), "{error}");
-    folder.forge("top.qcow2", "base", Some("vmdk"));
-    assert!(matches!(folder.refusal(), Refusal::Format(format, _) if format == "vmdk"));
+    assert!(error.contains("qemu-img rebase -u -F FORMAT -b 'my base$(reboot)' top.qcow2, or"), "{error}");
+    folder.forge("top.qcow2", "base", Some("vvfat"));
+    assert!(matches!(folder.refusal(), Refusal::Format(format, _) if format == "vvfat"));
     folder.forge("top.qcow2", "gone.raw", Some("raw"));
     assert!(matches!(folder.refusal(), Refusal::Missing(..)));
 }
@@ -318,13 +337,28 @@ fn a_chain_has_at_most_200_backing_files() {
 }
 
 #[test]
-fn an_external_data_file_is_refused_by_name() {
+fn links_that_stay_beneath_a_root_are_followed() {
     let folder = Folder::new();
-    folder.create("-f qcow2 -o data_file=data.raw base.qcow2 1M");
-    folder.create("-f qcow2 -F qcow2 -b base.qcow2 top.qcow2");
-    let error = folder.walk("top.qcow2", Some("qcow2")).unwrap_err();
-    assert!(matches!(&error, Error::DataFile { image } if image == "base.qcow2"), "{error}");
-    assert!(error.to_string().contains("incompatible_features"), "{error}");
+    fs::create_dir(folder.path("sub")).unwrap();
+    fs::write(folder.path("sub/base.raw"), "").unwrap();
+    symlink("sub", folder.path("link")).unwrap();
+    symlink(folder.path("link/base.raw"), folder.path("base")).unwrap();
+    folder.forge("top.qcow2", "base", Some("raw"));
+    let chain = folder.walk("top.qcow2", Some("qcow2")).unwrap();
+    assert_eq!(names(&chain), ["base"]);
+    assert_eq!(chain.members[0].pin.path(), folder.path("sub/base.raw"));
+}
+
+#[test]
+fn a_json_name_of_a_format_over_a_file_is_a_member() {
+    let folder = Folder::new();
+    fs::write(folder.path("base.raw"), "").unwrap();
+    let name =
+        |driver: &str| format!(r#"json:{{"driver":"{driver}","file":{{"driver":"file","filename":"base.raw"}}}}"#);
+    folder.forge("top.qcow2", &name("raw"), None);
+    assert_eq!(names(&folder.walk("top.qcow2", Some("qcow2")).unwrap()), ["base.raw"]);
+    folder.forge("top.qcow2", &name("qcow2"), Some("raw"));
+    assert!(matches!(folder.refusal(), Refusal::TwoFormats(..)));
 }
 
 #[test]

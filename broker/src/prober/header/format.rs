@@ -58,6 +58,12 @@ impl Format {
         Self::ALL.into_iter().find(|format| format.name() == name)
     }
 
+    /// Whether a header of this format can name another file, if only one that QEMU refuses to follow.
+    #[must_use]
+    pub fn names_files(self) -> bool {
+        matches!(self, Self::Qcow2 | Self::Qcow | Self::Qed | Self::Vmdk | Self::Vhdx | Self::Vpc)
+    }
+
     /// QEMU's name for it (`format_name` of the block driver).
     #[must_use]
     pub fn name(self) -> &'static str {
