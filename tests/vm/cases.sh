@@ -29,6 +29,14 @@ case $kernel in
         as_user test-locks
         as_user test-refusal
         as_user test-parity commit::active_by_nodes commit::by_people overlay::and_save saved::save_past
+        unset BROKER_TESTS_FOLDER
+        export BROKER_TESTS_REQUIRE=all-but:kvm,guest,old-landlock
+        for version in 3 4.0 4.1 4.2; do
+            echo "== root, on NFSv$version with root_squash, with the images of user 1000"
+            folder=/mnt/nfs-$version
+            [ $version = 4.2 ] && folder=/mnt/nfs
+            BROKER_TESTS_SQUASHED=$folder/private test-image_user_nfs
+        done
         ;;
     6.1)
         export BROKER_TESTS_REQUIRE=all-but:kvm,guest,root

@@ -12,7 +12,7 @@ folder=$(realpath -m "$1")
 run_cases() {
     for attempt in 1 2 3; do
         status=0
-        "$here/run.sh" "$folder" "$1" 900 "$here/cases.sh" "$1" "$folder/programs" "$folder/nfs/tree" || status=$?
+        "$here/run.sh" "$folder" "$1" 1200 "$here/cases.sh" "$1" "$folder/programs" "$folder/nfs/tree" || status=$?
         [ $status = 125 ] || return $status
         echo "== the machine ended by itself, at attempt $attempt of 3"
     done
