@@ -3,8 +3,8 @@
 use std::fs;
 
 use serde_json::json;
-use tests::control::Control;
-use tests::{During, Result, need};
+use tests::control::{Control, unique_name};
+use tests::{BrokerCommand, During, Result, need, qcow2_over};
 
 use crate::guest::Guest;
 
@@ -124,5 +124,37 @@ fn orders_that_cannot_be_carried_out_say_why() -> Result<()> {
     for name in ["..", "../../tmp", "a/b", ""] {
         Control::new(name).refused(["status"])?;
     }
+    guest.end()
+}
+
+#[test]
+fn what_is_granted_for_writing_is_known_at_its_next_start() -> Result<()> {
+    need!(Broker, Root, Qemu, Landlock);
+    let guest = Guest::start()?;
+    let chains = guest.workdir.chains(None)?;
+    let records = ["--chain-dir", &chains.to_string_lossy()].map(str::to_owned);
+    let grant = |words: &[&str]| {
+        guest.control.run(["grant"].iter().chain(words).copied().chain(records.iter().map(|word| word.as_str())))
+    };
+    for words in
+        [&[&guest.path("data.raw"), "--write"][..], &[&guest.path("top.qcow2"), "--write", "--format", "qcow2"]]
+    {
+        let answered = grant(words)?;
+        assert!(answered.status.success(), "{answered:?}");
+    }
+    guest.control.order(["revoke", &guest.path("top.qcow2")])?;
+    // The guest writes other headers.
+    for name in ["data.raw", "top.qcow2"] {
+        qcow2_over(&guest.workdir, "forged.qcow2", "boot.raw", "raw")?;
+        guest.workdir.write(name, &guest.workdir.read("forged.qcow2")?)?;
+    }
+    let again = grant(&[&guest.path("top.qcow2"), "--write", "--format", "qcow2"])?;
+    assert!(again.stderr.contains("broker chain accept") && again.stderr.contains("mid.qcow2"), "{again:?}");
+    let started = BrokerCommand::new(&guest.workdir)
+        .options(["--name".to_owned(), unique_name()])
+        .args(["-machine", "none", "-display", "none", "-drive", "file=data.raw,if=none,format=qcow2"])
+        .run()?;
+    assert_eq!(started.status.code(), Some(125), "{started:?}");
+    assert!(started.stderr.contains("it was raw when it was recorded"), "{started:?}");
     guest.end()
 }
