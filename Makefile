@@ -3,10 +3,11 @@
 # make test-vm, make test-debian13   the same on other kernels, and with QEMU 10 (root only)
 # make lint      formatting, clippy, documentation
 # make bench     what the broker costs
+# make fuzz      every fuzz target for a minute, or FUZZ_SECONDS=N
 target := $(or $(CARGO_TARGET_DIR),target)
 export BROKER_TESTS_GUEST ?= $(abspath $(target)/guest)
 
-.PHONY: demo test test-vm test-debian13 bench lint install guest
+.PHONY: demo test test-vm test-debian13 bench fuzz lint install guest
 
 demo: guest
 	cargo build --release --package broker
@@ -25,6 +26,9 @@ test-debian13: guest
 bench: install
 	tests/setup/install.sh bubblewrap
 	cargo run --release --package benches
+
+fuzz:
+	fuzz/run.sh $(target)/fuzz $(or $(FUZZ_SECONDS),60)
 
 lint:
 	cargo fmt --all --check

@@ -11,7 +11,9 @@ built() {
     cargo "$@" --message-format json | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p'
 }
 cp "$(built build --package broker --bin broker)" "$folder/broker"
-built test --package tests --no-run | while read -r program; do
+built test --package tests --tests --no-run | while read -r program; do
     name=$(basename "$program")
     cp "$program" "$folder/test-${name%-*}"
 done
+# What a debugger needs is nine tenths of them, and a test machine keeps them in its memory.
+strip --strip-debug "$folder"/*

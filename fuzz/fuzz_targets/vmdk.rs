@@ -1,0 +1,6 @@
+//! The reader of vmdk headers.
+#![no_main]
+
+use broker::prober::header::Format;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| fuzz::read_header(Some(Format::Vmdk), input));
