@@ -36,9 +36,10 @@ impl Policy {
             Err(source) => return Err(Error::Read(source)),
         };
         let status = file.metadata().map_err(Error::Read)?;
-        // An id that a user namespace does not map reads as the overflow id: there root's file looks like nobody's.
-        let theirs = status.uid() != rustix::process::geteuid().as_raw() || status.uid() == 0;
-        if status.mode() & 0o022 != 0 || !theirs {
+        // Whoever owns the host's root folder: an id that a user namespace does not map reads as the overflow id, and so
+        // root's file looks like nobody's there.
+        let root = std::fs::metadata("/").map_err(Error::Read)?.uid();
+        if status.mode() & 0o022 != 0 || status.uid() != root {
             return Err(Error::Owner);
         }
         let mut text = String::new();
@@ -97,9 +98,14 @@ mod tests {
         fs::write(&path, " ".repeat(70_000)).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         let long = Policy::read(&path);
-        fs::remove_file(&path).unwrap();
-        assert!(matches!(shared, Err(Error::Owner)));
         let own = rustix::process::geteuid().is_root();
+        let strangers = own.then(|| {
+            std::os::unix::fs::chown(&path, Some(12345), None).unwrap();
+            Policy::read(&path)
+        });
+        fs::remove_file(&path).unwrap();
+        assert!(strangers.is_none_or(|read| matches!(read, Err(Error::Owner))));
+        assert!(matches!(shared, Err(Error::Owner)));
         assert!(if own { matches!(long, Err(Error::TooLong)) } else { matches!(long, Err(Error::Owner)) });
     }
 }

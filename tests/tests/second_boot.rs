@@ -242,6 +242,36 @@ fn what_the_broker_served_is_no_change() -> Result<()> {
     host.boot(snapshot)
 }
 
+/// After a commit of the active image the base is the guest's disk, and is known from when it was below.
+#[test]
+fn a_base_that_becomes_the_disk_is_known() -> Result<()> {
+    need!(Broker, Qemu, Landlock, UserNamespaces);
+    let host = Host::new()?;
+    host.workdir.write("mid.qcow2", &over("base.raw"))?;
+    host.workdir.write("top.qcow2", &Qcow2::new().over("mid.qcow2", "qcow2").bytes())?;
+    host.boot_and(&["--allow", "commit=mid.qcow2"], TOP, |qmp| {
+        qmp.execute("block-commit", json!({ "device": "disk", "job-id": "commit", "base": "mid.qcow2" }))?;
+        qmp.wait_event("BLOCK_JOB_READY")?;
+        finish_job(qmp, "block-job-complete", json!({ "device": "commit" }))
+    })?;
+    let mid = "file=mid.qcow2,format=qcow2";
+    host.boot(mid)?;
+    host.rewrite("mid.qcow2", &over("neighbour.raw"))?;
+    host.refused(mid, &["mid.qcow2", "neighbour.raw", "base.raw"]).map(drop)
+}
+
+/// The first start with a base of its own is after another guest could write it.
+#[test]
+fn a_base_that_a_guest_could_rewrite_is_not_new() -> Result<()> {
+    need!(Broker, Qemu, Landlock, UserNamespaces);
+    let host = Host::new()?;
+    host.workdir.write("mid.qcow2", &over("base.raw"))?;
+    host.workdir.write("top.qcow2", &Qcow2::new().over("mid.qcow2", "qcow2").bytes())?;
+    host.boot_and(&["--allow", "commit=mid.qcow2"], TOP, |_| Ok(()))?;
+    host.rewrite("mid.qcow2", &over("neighbour.raw"))?;
+    host.refused("file=mid.qcow2,format=qcow2", &["mid.qcow2", "neighbour.raw", "base.raw"]).map(drop)
+}
+
 /// What a guest created may name what that guest had, and nothing else.
 #[test]
 fn a_created_image_that_names_a_neighbour_is_refused() -> Result<()> {

@@ -67,7 +67,7 @@ impl Plan {
             return Err(Error::Changed { change: Box::new(change.clone()), others: others.len() });
         }
         // What a tool is used on once and never started would be remembered for ever.
-        if self.command.program.is_brief() {
+        if self.command.program.is_brief() && !creates {
             return Ok(());
         }
         self.notices.extend(verdict.notices.iter().cloned());
