@@ -4,7 +4,7 @@
 use std::fs;
 
 use serde_json::{Value, json};
-use tests::{BrokerCommand, Error, Result, Workdir, need, raw_boot_disk, two_level_chain};
+use tests::{BrokerCommand, Error, Result, Workdir, need, qcow2_over, raw_boot_disk, two_level_chain};
 
 #[test]
 fn an_image_that_was_not_granted_is_refused_and_reported() -> Result<()> {
@@ -56,4 +56,21 @@ fn a_backing_file_is_not_opened_for_writing() -> Result<()> {
     assert!(matches!(answer, Err(Error::Refused { .. })), "{answer:?}");
     emulator.wait_for_message("mid.qcow2")?;
     emulator.wait_for_writes(2)
+}
+
+/// QEMU also looks at such a name as it stands, and finds nothing, as it would without the broker.
+#[test]
+fn a_backing_file_with_a_prefix_draws_no_refusal() -> Result<()> {
+    need!(Broker, Qemu, Landlock);
+    let workdir = Workdir::new()?;
+    raw_boot_disk(&workdir, "base.raw")?;
+    qcow2_over(&workdir, "top.qcow2", "file:base.raw", "raw")?;
+    let (mut emulator, mut qmp) =
+        BrokerCommand::new(&workdir).boot_sector("file=top.qcow2,format=qcow2").start_with_monitor()?;
+    emulator.wait_for_writes(1)?;
+    qmp.quit()?;
+    let finished = emulator.wait()?;
+    assert_eq!(finished.status.code(), Some(0), "{finished:?}");
+    assert!(!finished.stderr.contains("refused"), "{finished:?}");
+    Ok(())
 }

@@ -100,6 +100,8 @@ pub struct Chain {
     pub references: Vec<Link>,
     /// What lies below it: each image before those that its own header names.
     pub members: Vec<Member>,
+    /// Names with a prefix, at which QEMU looks as they stand too, in case they are devices (`find_hdev_driver`, block.c).
+    pub prefixed: Vec<Vec<u8>>,
     /// What the operator should know, one line each.
     pub warnings: Vec<String>,
 }
@@ -120,7 +122,14 @@ pub fn walk(top: &Top<'_>, rules: &Rules<'_>, probe: Probe<'_>) -> Result<Chain,
         }
         None => None,
     };
-    let mut walk = Walk { rules, probe, layers: top.follows.layers, members: Vec::new(), warnings: Vec::new() };
+    let mut walk = Walk {
+        rules,
+        probe,
+        layers: top.follows.layers,
+        members: Vec::new(),
+        prefixed: Vec::new(),
+        warnings: Vec::new(),
+    };
     let mut found = walk.read(top.name, top.pin, stated)?;
     if stated.is_none() {
         if found.format == Format::Raw && detect::is_dmg_name(top.name.as_bytes()) {
@@ -132,8 +141,8 @@ pub fn walk(top: &Top<'_>, rules: &Rules<'_>, probe: Probe<'_>) -> Result<Chain,
     refuse_relative_to_descriptor(top, &found)?;
     let format = found.format;
     let references = walk.follow(top.name, found.references, &mut vec![top.pin.identity()])?;
-    let Walk { members, warnings, .. } = walk;
-    Ok(Chain { format, stated: stated.is_some(), references, members, warnings })
+    let Walk { members, prefixed, warnings, .. } = walk;
+    Ok(Chain { format, stated: stated.is_some(), references, members, prefixed, warnings })
 }
 
 impl Follows<'_> {
@@ -170,6 +179,7 @@ struct Walk<'a> {
     probe: Probe<'a>,
     layers: &'a [String],
     members: Vec<Member>,
+    prefixed: Vec<Vec<u8>>,
     warnings: Vec<String>,
 }
 
@@ -233,6 +243,9 @@ impl Walk<'_> {
         }
         if found.encrypted {
             self.warnings.push(format!("{name:?} is encrypted: its key is backing.encrypt.key-secret of its overlay"));
+        }
+        if reference.name.starts_with(b"file:") {
+            self.prefixed.push(reference.name.clone());
         }
         let place = self.members.len();
         above.push(pin.identity());

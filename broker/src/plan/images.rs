@@ -1,10 +1,12 @@
 //! Images and what lies below them.
 
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+use protocol::Errno;
 use rustix::fs::FileType;
 
 use super::checks::check_descriptor;
@@ -146,6 +148,8 @@ impl Plan {
             self.notices.append(&mut chain.warnings);
             self.note_headers(&top, &chain)?;
         }
+        let nothing = Errno::from_io(&io::Error::from_raw_os_error(libc::ENOENT));
+        self.absent.extend(chain.prefixed.drain(..).map(|name| (name, nothing)));
         let written = self.committed_into(resource, image, &chain);
         for (place, member) in chain.members.into_iter().enumerate() {
             let named = Named { option: &resource.option, name: &member.name };
