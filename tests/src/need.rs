@@ -13,6 +13,7 @@ use landlock::{
 
 use crate::command::{ORDINARY_USER, is_bare};
 use crate::guest::Guest;
+use crate::network::Network;
 
 /// Something that not every host offers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,10 +32,16 @@ pub enum Need {
     Landlock,
     /// Loop devices that the tests may set up, and partitions on them.
     LoopDevices,
+    /// Macvtaps in network namespaces of the tests' own.
+    Macvtap,
+    /// Network namespaces that the tests may make, and bridges and cables in them.
+    NetworkNamespaces,
     /// A Landlock older than version 3, which cannot rule truncation (Linux before 6.2).
     OldLandlock,
     /// `qemu-system-x86_64` and `qemu-img`.
     Qemu,
+    /// QEMU's own bridge helper, where Debian has it.
+    QemuBridgeHelper,
     /// `BROKER_TESTS_SQUASHED` names an empty folder of user 1000 alone, on an export that takes root for nobody.
     SquashedExport,
     /// The tests run as root.
@@ -43,8 +50,12 @@ pub enum Need {
     Strace,
     /// `qemu-img`, `qemu-io`, `qemu-nbd` and `qemu-storage-daemon`.
     Tools,
+    /// Taps in network namespaces of the tests' own.
+    Tun,
     /// An ordinary user may make user namespaces.
     UserNamespaces,
+    /// A kernel with vhost-net: `/dev/vhost-net` opens.
+    VhostNet,
 }
 
 /// Says which needs must be met, whatever the host: `all`, `all-but:NAME,NAME`, or `NAME,NAME`.
@@ -63,13 +74,18 @@ impl fmt::Display for Need {
             Self::Kvm => "kvm",
             Self::Landlock => "landlock",
             Self::LoopDevices => "loop-devices",
+            Self::Macvtap => "macvtap",
+            Self::NetworkNamespaces => "network-namespaces",
             Self::OldLandlock => "old-landlock",
             Self::Qemu => "qemu",
+            Self::QemuBridgeHelper => "qemu-bridge-helper",
             Self::SquashedExport => "squashed-export",
             Self::Root => "root",
             Self::Strace => "strace",
             Self::Tools => "tools",
+            Self::Tun => "tun",
             Self::UserNamespaces => "user-namespaces",
+            Self::VhostNet => "vhost-net",
         })
     }
 }
@@ -111,13 +127,18 @@ pub fn is_met(need: Need) -> bool {
         Need::Kvm => opens_for_writing("/dev/kvm"),
         Need::Landlock => landlock_version() >= ABI::V1,
         Need::LoopDevices => succeeds("losetup", &["--find"]) && succeeds("partx", &["--version"]),
+        Need::Macvtap => makes_links(&["v0 type veth peer name v1", "m0 link v0 type macvtap mode bridge"]),
+        Need::NetworkNamespaces => makes_links(&["b0 type bridge", "v0 master b0 type veth peer name v1"]),
         Need::OldLandlock => matches!(landlock_version(), ABI::V1 | ABI::V2),
         Need::Qemu => succeeds("qemu-system-x86_64", &["-version"]) && succeeds("qemu-img", &["--version"]),
+        Need::QemuBridgeHelper => Path::new("/usr/lib/qemu/qemu-bridge-helper").exists(),
         Need::SquashedExport => std::env::var_os("BROKER_TESTS_SQUASHED").is_some(),
         Need::Root => rustix::process::getuid().is_root(),
         Need::Strace => succeeds("strace", &["-V"]),
         Need::Tools => TOOLS.iter().all(|tool| succeeds(tool, &["--version"])),
+        Need::Tun => Network::new().is_ok_and(|network| network.ip("tuntap add dev t0 mode tap").is_ok()),
         Need::UserNamespaces => user_namespaces_work(),
+        Need::VhostNet => opens_for_writing("/dev/vhost-net"),
     }
 }
 
@@ -129,6 +150,12 @@ fn opens_for_writing(path: impl AsRef<Path>) -> bool {
 /// Whether a program is there and ends well.
 fn succeeds(program: &str, arguments: &[&str]) -> bool {
     quiet(program, arguments).status().is_ok_and(|status| status.success())
+}
+
+/// Whether these interfaces can be made, one after the other, in a network namespace of their own.
+fn makes_links(links: &[&str]) -> bool {
+    let all = |network: Network| links.iter().all(|link| network.ip(&format!("link add {link}")).is_ok());
+    Network::new().is_ok_and(all)
 }
 
 /// A program that says nothing.

@@ -110,6 +110,13 @@ impl Process {
         Ok(found)
     }
 
+    /// The value of a field that the kernel tells of one of its descriptors (`fdinfo`); nothing where there is none.
+    #[must_use]
+    pub fn descriptor_field(self, number: u32, field: &str) -> Option<String> {
+        let text = fs::read_to_string(self.file("fdinfo").join(number.to_string())).ok()?;
+        ThreadStatus::parse(&text).0.remove(field)
+    }
+
     /// What a namespace link (`mnt`, `net`, ...) of it points at.
     ///
     /// # Errors
@@ -156,7 +163,7 @@ impl Process {
 }
 
 /// Every process there is.
-fn all() -> Result<Vec<Process>> {
+pub(crate) fn all() -> Result<Vec<Process>> {
     let names = names_in("/proc".as_ref())?;
     Ok(names.iter().filter_map(|name| name.to_string_lossy().parse().ok().map(Process)).collect())
 }

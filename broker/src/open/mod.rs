@@ -4,6 +4,7 @@ pub mod access;
 pub mod chain;
 pub mod descriptor;
 pub mod inherited;
+pub mod net;
 pub mod output;
 pub mod pin;
 pub mod private;

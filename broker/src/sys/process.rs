@@ -1,7 +1,9 @@
 //! Forking, signals' dispositions and descriptor ranges.
 
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use nix::sys::signal::{SigHandler, Signal};
 use nix::sys::wait::WaitStatus;
@@ -51,6 +53,29 @@ fn is_single_threaded() -> io::Result<bool> {
 pub fn exit_now(status: i32) -> ! {
     // SAFETY: `_exit` takes no pointer and does not return.
     unsafe { libc::_exit(status) }
+}
+
+/// Lets the program that `command` starts inherit its 0, 1 and 2, the open descriptor `kept` and nothing else, and take
+/// every signal that this process ignores with its default effect.
+pub fn inherit_only(command: &mut Command, kept: Option<RawFd>) {
+    let prepare = move || {
+        let from = 3_u32;
+        // SAFETY: no pointer is passed. The descriptors stay open until the execve, so nobody's owner is betrayed.
+        let marked = unsafe { libc::syscall(libc::SYS_close_range, from, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+        if marked != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        if let Some(kept) = kept {
+            // SAFETY: F_SETFD takes a number and changes a flag of this process's own table.
+            if unsafe { libc::fcntl(kept, libc::F_SETFD, 0) } != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        GROUP_SIGNALS.into_iter().chain([Signal::SIGCHLD]).try_for_each(|signal| restore_default(signal).map(drop))
+    };
+    // SAFETY: between fork and execve `prepare` makes system calls that are async-signal-safe, allocates nothing and takes
+    // no lock (an error of the system is a number).
+    unsafe { command.pre_exec(prepare) };
 }
 
 /// Closes every descriptor from `first` to `last`, both included. Who calls owns none of them any more.
@@ -186,4 +211,26 @@ pub fn status_flags(number: RawFd) -> io::Result<OFlags> {
 pub fn is_terminal(number: RawFd) -> bool {
     // SAFETY: isatty only asks about a descriptor; any number is a valid argument.
     unsafe { libc::isatty(number) == 1 }
+}
+
+/// A duplicate, closed on exec, of a descriptor that this process inherited and that nothing in it owns.
+///
+/// # Errors
+/// `EBADF`: the number is not open. `EMFILE`: the limit on descriptors.
+pub fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: F_DUPFD_CLOEXEC takes an integer, the least number to give, and leaves the original as it is.
+    let new = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
+    if new < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor for us, so nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(new) })
+}
+
+/// Whether the kernel tells the loader to distrust the environment (`AT_SECURE`, getauxval(3)): this program's file gave
+/// it rights that who started it lacks, or a security module wants it so.
+#[must_use]
+pub fn is_secure_start() -> bool {
+    // SAFETY: getauxval takes no pointer, and answers 0 for what the kernel did not say.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
 }
