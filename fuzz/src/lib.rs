@@ -1,12 +1,17 @@
 //! What must be true of every input, target by target; a panic is a finding.
 
+mod access_list;
 mod packed;
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStringExt;
 
-use broker::emulator;
+pub use access_list::read_access_list;
+
+use broker::emulator::{self, CommandLine, Source, Vhost};
 use broker::prober::answer::{ANSWER_LIMIT, QUESTION_LIMIT, Question, answer, judge};
 use broker::prober::header::{FORMAT_LIMIT, Format, Found, NAME_LIMIT, REFERENCE_LIMIT, Scratch, parse};
 use packed::Packed;
@@ -64,18 +69,44 @@ fn assert_sound(found: &Found) {
 }
 
 /// Reads a command line, a word a line, the first of them the program; what stands behind the first zero byte is what
-/// `-readconfig` finds. Understood twice, it says the same.
+/// `-readconfig` finds. Understood twice, it says the same; with the networks' words rewritten, all of them are handed in.
 pub fn read_command_line(input: &[u8]) {
     let end = input.iter().position(|byte| *byte == 0).unwrap_or(input.len());
     let (words, file) = input.split_at(end);
     let argv: Vec<OsString> =
         words.split(|byte| *byte == b'\n').map(|word| OsString::from_vec(word.to_vec())).collect();
-    let read = || emulator::parse(&argv, &|_| Ok(file.get(1..).unwrap_or_default().to_vec()));
-    match (read(), read()) {
-        (Ok(first), Ok(second)) => assert_eq!(first, second),
+    let read = |argv: &[OsString]| emulator::parse(argv, &|_| Ok(file.get(1..).unwrap_or_default().to_vec()));
+    match (read(&argv), read(&argv)) {
+        (Ok(first), Ok(second)) => {
+            assert_eq!(first, second);
+            for with_vhost in [true, false] {
+                let (rewritten, handed) = hand_in_networks(&argv, &first, with_vhost);
+                let again = read(&rewritten).unwrap_or_else(|error| panic!("{rewritten:?}: {error}"));
+                assert!(again.networks.is_empty(), "{rewritten:?}");
+                assert_eq!(again.descriptors, handed, "{rewritten:?}");
+                assert_eq!(again.resources, first.resources, "{rewritten:?}");
+            }
+        }
         (Err(first), Err(second)) => assert_eq!(first.to_string(), second.to_string()),
         (first, second) => panic!("{first:?}, then {second:?}"),
     }
+}
+
+/// The words with those of networks rewritten, and the numbers of all descriptors that they then name.
+fn hand_in_networks(argv: &[OsString], line: &CommandLine, with_vhost: bool) -> (Vec<OsString>, BTreeSet<RawFd>) {
+    let (mut argv, mut handed) = (argv.to_vec(), line.descriptors.clone());
+    for network in &line.networks {
+        let numbers = |first: RawFd, wanted: bool| -> Vec<RawFd> {
+            (first..).take(if wanted { usize::from(network.queues) } else { 0 }).collect()
+        };
+        let queues = numbers(100_000, network.source != Source::Handed);
+        let vhosts = numbers(200_000, with_vhost && network.vhost != Vhost::Off);
+        if let Some(word) = argv.get_mut(network.word) {
+            *word = network.rewritten(&queues, &vhosts);
+        }
+        handed.extend(queues.into_iter().chain(vhosts));
+    }
+    (argv, handed)
 }
 
 /// Decodes a packet as each message; what is understood has exactly these bytes.

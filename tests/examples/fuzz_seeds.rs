@@ -1,5 +1,5 @@
 //! `fuzz_seeds FOLDER`: writes what the fuzz targets begin with, FOLDER/TARGET/NAME: each file of the hostile images for
-//! the reader of its format, and command lines.
+//! the reader of its format, command lines, and access lists.
 
 use std::error::Error;
 use std::fs;
@@ -33,9 +33,35 @@ const GUESTS: &[&[&str]] = &[
     &["-hda", "disk.img", "-cdrom", "nbd://127.0.0.1/x", "-snapshot", "-set", "drive.d.file=x"],
     &["-add-fd", "fd=4,set=1,opaque=x", "-drive", "file=/dev/fdset/1,format=raw,readonly=on"],
     &["-netdev", "tap,id=n,fds=4:5,vhostfds=6:7", "-nic", "user,model=e1000,hostfwd=tcp::22-:22"],
+    &[
+        "-netdev",
+        "tap,id=n,ifname=t%d,script=a,,b,queues=2,vhost=try,vnet_hdr=on",
+        "-device",
+        "e1000,netdev=n,mac=2:0:0:0:0:1",
+    ],
+    &[
+        "-netdev",
+        r#"{"type":"bridge","id":"n","br":"lan"}"#,
+        "-nic",
+        "bridge,helper=/h,mac=5",
+        "-net",
+        "tap",
+        "-net",
+        "nic",
+    ],
+    &["-netdev", "hubport,id=h,hubid=0,netdev=n", "-netdev", "tap,id=n,fds=3:4,vhostforce=on", "-set", "netdev.n.fd=5"],
     &["-chardev", "socket,id=c,path=/x,server=on,wait=off", "-mon", "chardev=c,mode=control", "-serial", "file:log"],
     &["-object", "secret,id=s,file=key", "-object", r#"{"qom-type":"memory-backend-file","id":"m","mem-path":"x"}"#],
     &["-readconfig", "x", "-machine", "pc,accel=kvm:tcg,pflash0=n", "-bios", "b", "-kernel", "k", "-dtb", "d"],
+];
+
+/// Access lists for bridges, with what they include behind record separators.
+const LISTS: &[&str] = &[
+    "# mine\nallow br0\ndeny br1\n",
+    "allow all\r\ndeny\tvirbr0 user:alice group:2\n",
+    "include /1\n\x1eallow br0 user:1 group:kvm\ninclude /2\x1edeny lan",
+    "include /1\x1einclude /0",
+    "allow br0 # mine\ninclude 1\ninclude /none",
 ];
 
 /// Command lines of the tools.
@@ -67,7 +93,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for words in guests.chain(TOOLS.iter().map(|words| words.to_vec())) {
         add(&folder, "command_line", words.join("\n").as_bytes())?;
     }
-    Ok(())
+    LISTS.iter().try_for_each(|list| add(&folder, "bridge_acl", list.as_bytes()))
 }
 
 /// Adds an image for the reader of its format, if it has one, and for the one that guesses.
