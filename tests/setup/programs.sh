@@ -1,6 +1,6 @@
 #!/bin/sh
-# programs.sh FOLDER: builds the broker and its tests, and puts them into FOLDER as `broker` and `test-NAME`, to be
-# run where there is no cargo.
+# programs.sh FOLDER: builds the broker, its bridge helper and the tests, and puts them into FOLDER as `broker`,
+# `broker-bridge-helper` and `test-NAME`, to be run where there is no cargo.
 set -eu
 cd "$(dirname "$(realpath "$0")")/../.."
 folder=$1
@@ -10,7 +10,9 @@ mkdir -p "$folder"
 built() {
     cargo "$@" --message-format json | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p'
 }
-cp "$(built build --package broker --bin broker)" "$folder/broker"
+for program in broker broker-bridge-helper; do
+    cp "$(built build --package broker --bin "$program")" "$folder/$program"
+done
 built test --package tests --tests --no-run | while read -r program; do
     name=$(basename "$program")
     cp "$program" "$folder/test-${name%-*}"

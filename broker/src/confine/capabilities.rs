@@ -13,6 +13,8 @@ pub enum Keep {
     /// `CAP_SYS_PTRACE` over the sandbox's own user namespace, for an agent under Yama: it reaches the emulator
     /// and nothing else, for nothing else lives in that namespace.
     ReadMemory,
+    /// `CAP_NET_ADMIN`, for a bridge helper.
+    Network,
     /// What a broker that root started needs.
     Broker {
         /// `CAP_DAC_OVERRIDE`, on images that only this capability opens.
@@ -37,6 +39,7 @@ impl Keep {
         match self {
             Self::Nothing => CapsHashSet::new(),
             Self::ReadMemory => [Capability::CAP_SYS_PTRACE].into(),
+            Self::Network => [Capability::CAP_NET_ADMIN].into(),
             Self::Broker { opens_any_file, gives_files_away, removes_for_others } => {
                 let wanted = [
                     (opens_any_file, Capability::CAP_DAC_OVERRIDE),
