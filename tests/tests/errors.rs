@@ -82,7 +82,7 @@ fn an_option_that_is_not_served_yet_is_named() -> Result<()> {
     let workdir = Workdir::new()?;
     for (option, value) in [
         ("-netdev", "user,id=net0"),
-        ("-netdev", "tap,id=net0"),
+        ("-netdev", "vde,id=net0"),
         ("-qmp", "unix:monitor.sock,server=on,wait=off"),
         ("-serial", "tcp::4444,server=on"),
         ("-serial", "pty"),

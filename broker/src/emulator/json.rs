@@ -4,7 +4,9 @@
 //! object that holds a key twice; here the last wins, and QEMU still refuses to start.
 
 use std::ffi::OsStr;
+use std::fmt;
 
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
 use super::error::Error;
@@ -16,18 +18,57 @@ use super::value::Pairs;
 /// # Errors
 /// [`Error::Malformed`] if the text is not UTF-8, not JSON, not an object, or holds a NUL character.
 pub(super) fn pairs(option: &str, text: &OsStr) -> Result<Pairs, Error> {
-    let text = text.to_str().ok_or_else(|| Error::malformed(option, "JSON must be UTF-8 text"))?;
-    if text.contains("\\u0000") {
-        return Err(Error::malformed(option, "a name cannot hold a NUL character"));
-    }
-    let value: Value = serde_json::from_str(&double_quoted(text))
-        .map_err(|error| Error::malformed(option, format!("not valid JSON: {error}")))?;
+    let value: Value = read(option, text)?;
     if !value.is_object() {
         return Err(Error::malformed(option, "the JSON value must be an object, {...}"));
     }
     let mut pairs = Pairs::default();
     flatten(&mut pairs, "", &value);
     Ok(pairs)
+}
+
+/// Reads a JSON object into its members, in the order written; a key may come several times.
+///
+/// # Errors
+/// As [`pairs`].
+pub(super) fn members(option: &str, text: &OsStr) -> Result<Vec<(String, Value)>, Error> {
+    read(option, text).map(|Members(list)| list)
+}
+
+fn read<T: DeserializeOwned>(option: &str, text: &OsStr) -> Result<T, Error> {
+    let text = text.to_str().ok_or_else(|| Error::malformed(option, "JSON must be UTF-8 text"))?;
+    if text.contains("\\u0000") {
+        return Err(Error::malformed(option, "a name cannot hold a NUL character"));
+    }
+    let read = serde_json::from_str(&double_quoted(text));
+    read.map_err(|error| Error::malformed(option, format!("not valid JSON: {error}")))
+}
+
+/// The members of an object, as they stand.
+struct Members(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(InOrder)
+    }
+}
+
+struct InOrder;
+
+impl<'de> Visitor<'de> for InOrder {
+    type Value = Members;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+        let mut list = Vec::new();
+        while let Some(member) = map.next_entry()? {
+            list.push(member);
+        }
+        Ok(Members(list))
+    }
 }
 
 fn flatten(pairs: &mut Pairs, at: &str, value: &Value) {
@@ -105,6 +146,16 @@ mod tests {
         assert_eq!(flat(r#"{'a':'say "hi"'}"#).unwrap(), [r#"a=say "hi""#]);
         assert_eq!(flat(r#"{"a":"it's"}"#).unwrap(), ["a=it's"]);
         assert_eq!(flat(r#"{"a":"it\'s",'b':'\'\\\u00e9'}"#).unwrap(), [r"a=it's", r"b='\é"]);
+    }
+
+    #[test]
+    fn members_come_in_the_order_written() {
+        let found = members("-x", OsStr::new("{'b':{'c':1},\"a\":null,'b':\"x\"}")).unwrap();
+        let found: Vec<String> = found.iter().map(|(key, value)| format!("{key}:{value}")).collect();
+        assert_eq!(found, [r#"b:{"c":1}"#, "a:null", r#"b:"x""#]);
+        for text in ["[1]", "'a'", "{'a':'b}", "{}x"] {
+            assert!(members("-x", OsStr::new(text)).is_err(), "{text}");
+        }
     }
 
     #[test]

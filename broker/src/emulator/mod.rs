@@ -45,6 +45,7 @@ use std::path::Path;
 
 pub use self::error::Error;
 pub use self::nbd::take_socket;
+pub use self::network::{Card, Network, Script, Source, Vhost};
 pub use self::program::Program;
 pub use self::resource::{Access, Backing, CommandLine, CommitInto, Descriptor, Image, Kind, Resource};
 pub use self::table::knows;
@@ -90,9 +91,9 @@ fn read_system(draft: &mut Draft<'_>, emulator: &OsStr, words: &[OsString]) -> R
             }
         }
     }
-    for group in std::mem::take(&mut draft.groups) {
-        (group.read)(draft, &group)?;
-    }
+    let groups = std::mem::take(&mut draft.groups);
+    groups.iter().try_for_each(|group| (group.read)(draft, group))?;
+    network::connect(draft, &groups)?;
     graph::add_images(draft)?;
     machine::default_accelerator(draft, emulator)?;
     defaults::add(draft);

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::os::fd::RawFd;
 
+pub use super::network::Network;
 use super::program::Program;
 
 /// An emulator's command line, understood.
@@ -16,6 +17,8 @@ pub struct CommandLine {
     pub argv: Vec<OsString>,
     /// Files and devices that QEMU will open by name, in the order they were found; duplicates are kept.
     pub resources: Vec<Resource>,
+    /// Network backends whose descriptors the broker opens, in the order of the words.
+    pub networks: Vec<Network>,
     /// Inherited descriptors that the words name by number.
     pub descriptors: BTreeSet<RawFd>,
     /// `-daemonize`: QEMU forks and its first process ends early.

@@ -27,25 +27,7 @@ impl Pairs {
     /// [`Error::Malformed`] if a key is not UTF-8.
     pub(super) fn parse(option: &str, text: &OsStr, implied: Option<&str>) -> Result<Self, Error> {
         let mut pairs = Self::default();
-        let mut rest = text.as_bytes();
-        let mut implied = implied;
-        while !rest.is_empty() {
-            let end = rest.iter().position(|b| matches!(b, b'=' | b',')).unwrap_or(rest.len());
-            let (word, after) = rest.split_at(end);
-            if let Some((b'=', value)) = after.split_first() {
-                let (value, next) = split_value(value);
-                pairs.push(key(option, word)?, value);
-                rest = next;
-            } else if let Some(first) = implied {
-                let (value, next) = split_value(rest);
-                pairs.push(first.to_owned(), value);
-                rest = next;
-            } else {
-                pairs.push_switch(key(option, word)?);
-                rest = after.get(1..).unwrap_or_default();
-            }
-            implied = None;
-        }
+        walk(option, text, implied, |_, key, value| pairs.add(key, value))?;
         Ok(pairs)
     }
 
@@ -54,14 +36,11 @@ impl Pairs {
         self.list.push((key.into(), value.into()));
     }
 
-    fn push_switch(&mut self, word: String) {
-        match word.strip_prefix("no") {
-            Some(name) => self.push(name, "off"),
-            None => {
-                self.help |= matches!(word.as_str(), "help" | "?");
-                self.push(word, "on");
-            }
-        }
+    /// Adds what was written: `word=value`, or a bare word.
+    fn add(&mut self, word: String, value: Option<OsString>) {
+        self.help |= value.is_none() && matches!(word.as_str(), "help" | "?");
+        let off = value.is_none() && word.starts_with("no");
+        self.push(key_of(word, value.is_some()), value.unwrap_or_else(|| if off { "off" } else { "on" }.into()));
     }
 
     /// The value of `key`; of several, the last.
@@ -108,6 +87,60 @@ pub(super) fn switch(option: &str, key: &str, value: &OsStr) -> Result<bool, Err
 /// True for the two words with which QEMU is asked for a list.
 pub(super) fn is_help(value: &OsStr) -> bool {
     value == "help" || value == "?"
+}
+
+/// The pairs of `text`, each as its key and its bytes as they stand, doubled commas included.
+///
+/// # Errors
+/// As [`Pairs::parse`].
+pub(super) fn segments(option: &str, text: &OsStr, implied: Option<&str>) -> Result<Vec<(String, Vec<u8>)>, Error> {
+    let mut list = Vec::new();
+    walk(option, text, implied, |typed, word, value| list.push((key_of(word, value.is_some()), typed.to_vec())))?;
+    Ok(list)
+}
+
+/// The key that a word before an equals sign, or a bare one, stands for.
+fn key_of(word: String, has_value: bool) -> String {
+    let off = word.strip_prefix("no").filter(|_| !has_value);
+    off.map(str::to_owned).unwrap_or(word)
+}
+
+/// Calls `found` for each pair with its bytes, the word before its equals sign, and the value, which a bare word has not.
+fn walk(
+    option: &str,
+    text: &OsStr,
+    mut implied: Option<&str>,
+    mut found: impl FnMut(&[u8], String, Option<OsString>),
+) -> Result<(), Error> {
+    let mut rest = text.as_bytes();
+    while !rest.is_empty() {
+        let end = rest.iter().position(|b| matches!(b, b'=' | b',')).unwrap_or(rest.len());
+        let (word, after) = rest.split_at(end);
+        let (word, value, next) = match (after.split_first(), implied.take()) {
+            (Some((b'=', value)), _) => {
+                let (value, next) = split_value(value);
+                (key(option, word)?, Some(value), next)
+            }
+            (_, Some(first)) => {
+                let (value, next) = split_value(rest);
+                (first.to_owned(), Some(value), next)
+            }
+            _ => (key(option, word)?, None, after.get(1..).unwrap_or_default()),
+        };
+        let (typed, _) = rest.split_at(rest.len() - next.len());
+        found(without_separator(typed, next), word, value);
+        rest = next;
+    }
+    Ok(())
+}
+
+/// A pair without the comma behind it. Of the commas at the end of the text, all but an odd one belong to the value.
+fn without_separator<'t>(typed: &'t [u8], next: &[u8]) -> &'t [u8] {
+    let commas = typed.iter().rev().take_while(|byte| **byte == b',').count();
+    match typed.strip_suffix(b",") {
+        Some(pair) if !next.is_empty() || commas % 2 == 1 => pair,
+        _ => typed,
+    }
 }
 
 fn key(option: &str, word: &[u8]) -> Result<String, Error> {
@@ -186,6 +219,23 @@ mod tests {
         );
         assert_eq!(parse("a,,b,c=d", Some("path")), [pair("path", "a,b"), pair("c", "d")]);
         assert_eq!(parse("x=1,file", Some("path")), [pair("x", "1"), pair("file", "on")]);
+    }
+
+    #[test]
+    fn segments_are_the_bytes_as_they_stand() {
+        for (text, expected) in [
+            ("tap,id=a,,b,novhost,x", vec![("type", "tap"), ("id", "id=a,,b"), ("vhost", "novhost"), ("x", "x")]),
+            ("id=n,type=tap,", vec![("id", "id=n"), ("type", "type=tap")]),
+            ("t,,,id=,,,,,b=", vec![("type", "t,,"), ("id", "id=,,,,"), ("b", "b=")]),
+            ("a=b,,", vec![("a", "a=b,,")]),
+            ("a=b,,,", vec![("a", "a=b,,")]),
+            ("a=1,b,,c", vec![("a", "a=1"), ("b", "b"), ("", ""), ("c", "c")]),
+        ] {
+            let found = segments("-x", OsStr::new(text), Some("type")).unwrap();
+            let expected: Vec<(String, Vec<u8>)> =
+                expected.into_iter().map(|(key, typed)| (key.to_owned(), typed.into())).collect();
+            assert_eq!(found, expected, "{text}");
+        }
     }
 
     #[test]
