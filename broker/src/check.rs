@@ -53,7 +53,8 @@ pub fn stand_ins(abi: ABI) -> Vec<(&'static str, &'static str)> {
 pub fn run() -> ExitCode {
     let mut rows = vec![kernel(), proc()];
     rows.extend(landlock());
-    rows.extend([user_namespaces(), notification(), yama(), terminals(), kvm()]);
+    rows.extend([user_namespaces(), notification(), yama(), terminals()]);
+    rows.extend(DEVICES.map(device));
     for row in &rows {
         let mark = match row.state {
             State::Present => "ok",
@@ -157,16 +158,23 @@ fn terminals() -> Row {
     Row { feature: "terminals", state, text: text.into() }
 }
 
-fn kvm() -> Row {
-    let opened = std::fs::File::options().read(true).write(true).open("/dev/kvm");
-    let (state, text) = match opened {
-        Ok(_) => (State::Present, "/dev/kvm can be opened".to_owned()),
-        Err(error) => (
-            State::Replaced,
-            format!("/dev/kvm: {error}; guests run under TCG (load kvm_intel or kvm_amd, or join the group kvm)"),
-        ),
+/// A device that some guests are handed: feature, path, and what to do without it.
+const DEVICES: [(&str, &str, &str); 3] = [
+    ("kvm", "/dev/kvm", "guests run under TCG (load kvm_intel or kvm_amd, or join the group kvm)"),
+    (
+        "taps",
+        "/dev/net/tun",
+        "no tap can be opened or made (modprobe tun, and let all users open it: chmod 666 /dev/net/tun)",
+    ),
+    ("vhost-net", "/dev/vhost-net", "vhost=on is refused (modprobe vhost_net, or join the group kvm)"),
+];
+
+fn device((feature, path, without): (&'static str, &str, &str)) -> Row {
+    let (state, text) = match std::fs::File::options().read(true).write(true).open(path) {
+        Ok(_) => (State::Present, format!("{path} can be opened")),
+        Err(error) => (State::Replaced, format!("{path}: {error}; {without}")),
     };
-    Row { feature: "kvm", state, text }
+    Row { feature, state, text }
 }
 
 /// Tries something that cannot be undone.

@@ -8,6 +8,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::control::client::Wish;
 use crate::control::granted::Wanted;
+use crate::control::tap;
+use crate::emulator::Vhost;
 use crate::plan::Options;
 use crate::record;
 use crate::run::Request;
@@ -19,7 +21,7 @@ use crate::serve::ledger::Limits;
     name = "broker",
     version,
     args_conflicts_with_subcommands = true,
-    override_usage = "broker [OPTIONS] -- EMULATOR ARGS...\n       broker plan [OPTIONS] [--json] -- EMULATOR ARGS...\n       broker ctl NAME status|grant|revoke|allow ...\n       broker chain show|accept|forget ...\n       broker check"
+    override_usage = "broker [OPTIONS] -- EMULATOR ARGS...\n       broker plan [OPTIONS] [--json] -- EMULATOR ARGS...\n       broker ctl NAME status|grant|revoke|allow|tap ...\n       broker chain show|accept|forget ...\n       broker bridge-helper [--use-vnet] --br=BRIDGE --fd=SOCKET\n       broker check"
 )]
 pub struct Cli {
     /// What to do, if not to run an emulator.
@@ -41,6 +43,12 @@ pub enum Command {
         /// What to do
         #[command(subcommand)]
         order: ChainOrder,
+    },
+    /// Hand a tap on a bridge over, in the place of qemu-bridge-helper
+    BridgeHelper {
+        /// --br=BRIDGE --fd=SOCKET [--use-vnet] [--queues=N] [--vhost] [--bridge-acl=FILE]
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
     },
     /// Print what this host offers and what is missing
     Check,
@@ -97,12 +105,62 @@ pub enum Order {
         /// As it was granted
         path: PathBuf,
     },
+    /// Hand a network interface over, on a monitor where netdev_add then finds it; prints what to say there
+    Tap(Tap),
     /// Allow something that is refused by default
     Allow {
         /// What
         #[command(subcommand)]
         what: What,
     },
+}
+
+/// A network interface for a guest that runs.
+#[derive(Debug, Args)]
+pub struct Tap {
+    /// The socket of a QMP monitor of the guest that nobody else is connected to
+    #[arg(long, value_name = "SOCKET")]
+    qmp: PathBuf,
+    /// A tap or macvtap that is there, or the name of a new tap [default: a new tap]
+    #[arg(long, value_name = "NAME", conflicts_with = "bridge")]
+    ifname: Option<String>,
+    /// A new tap on this bridge
+    #[arg(long, value_name = "BRIDGE")]
+    bridge: Option<String>,
+    /// Who may use which bridge [default: /etc/qemu/bridge.conf]
+    #[arg(long, value_name = "FILE", requires = "bridge")]
+    bridge_acl: Option<PathBuf>,
+    /// Queues
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=MAX_QUEUES))]
+    queues: u16,
+    /// Whether the kernel moves the frames (vhost-net): on, off, or try
+    #[arg(long, value_name = "WHEN", default_value = "off", value_parser = parse_vhost)]
+    vhost: Vhost,
+    /// The network's id in QEMU [default: the interface's name]
+    #[arg(long)]
+    id: Option<String>,
+    /// Say netdev_add too
+    #[arg(long)]
+    add: bool,
+}
+
+/// `MAX_TAP_QUEUES` of drivers/net/tun.c.
+const MAX_QUEUES: i64 = 256;
+
+impl From<Tap> for tap::Wish {
+    fn from(tap: Tap) -> Self {
+        let Tap { qmp: monitor, ifname: interface, bridge, bridge_acl, queues, vhost, id, add } = tap;
+        Self { monitor, interface, bridge, bridge_acl, queues, vhost, id, add }
+    }
+}
+
+fn parse_vhost(text: &str) -> Result<Vhost, &'static str> {
+    match text {
+        "on" => Ok(Vhost::On),
+        "off" => Ok(Vhost::Off),
+        "try" => Ok(Vhost::Try),
+        _ => Err("say on, off or try"),
+    }
 }
 
 /// What can be allowed.
@@ -126,6 +184,7 @@ impl From<Order> for Wish {
                 Self::Grant { wanted: Wanted { path, write, format, image_roots, chain_dir }, once }
             }
             Order::Revoke { path } => Self::Revoke(path),
+            Order::Tap(tap) => Self::Tap(tap.into()),
             Order::Allow { what: What::Commit { path, once } } => Self::AllowCommit { path, once },
         }
     }
@@ -222,6 +281,9 @@ pub struct Run {
     /// Who owns new files (root only) [default: who starts broker]
     #[arg(long, value_name = "UID:GID", value_parser = parse_user)]
     create_owner: Option<(u32, u32)>,
+    /// Which bridges may be used, in the syntax of QEMU's bridge.conf [default: /etc/qemu/bridge.conf]
+    #[arg(long, value_name = "FILE")]
+    bridge_acl: Option<PathBuf>,
     /// How long the emulator waits for a file until it is told that it failed
     #[arg(long, value_name = "SECONDS", default_value_t = OPEN_TIMEOUT, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     open_timeout: u32,
@@ -266,6 +328,7 @@ fn options(run: &Run) -> Options {
         medium_folders: run.medium_dir.clone(),
         limits: Limits { files: run.create_files, bytes: run.create_bytes },
         owner: run.create_owner,
+        bridge_acl: run.bridge_acl.clone(),
         ..Options::default()
     };
     for allowance in &run.allow {

@@ -5,6 +5,8 @@
 
 pub mod administrator;
 pub mod agent;
+pub mod bridge_acl;
+pub mod bridge_helper;
 pub mod broker_process;
 pub mod check;
 pub mod cli;
@@ -15,10 +17,12 @@ pub mod fingerprint;
 pub mod host;
 pub mod installation;
 pub mod open;
+pub mod operator_program;
 pub mod packets;
 pub mod paths;
 pub mod plan;
 pub mod prober;
+pub mod readable;
 pub mod record;
 pub mod run;
 pub mod serve;

@@ -4,17 +4,23 @@ use std::process::ExitCode;
 
 use broker::cli::{Cli, Command};
 use broker::control::client;
+use broker::readable::readable;
 use broker::record::command;
 use broker::run::{self, Error};
-use broker::{check, plan};
+use broker::{bridge_helper, check, plan};
 use clap::Parser;
 
 fn main() -> ExitCode {
+    if let Some(status) = bridge_helper::come_first() {
+        return status;
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
     match cli.command {
+        // It came first, and stands among the commands to be found there.
+        Some(Command::BridgeHelper { .. }) => bridge_helper::run(2),
         Some(Command::Check) => check::run(),
         Some(Command::Ctl { name, order }) => match client::run(&name, &order.into()) {
             Ok(()) => ExitCode::SUCCESS,
@@ -53,13 +59,18 @@ fn usage(error: &clap::Error) -> ExitCode {
 
 /// The failure of what is not a start.
 fn fail_at(error: &dyn std::error::Error) -> ExitCode {
-    eprintln!("broker: {error}");
+    tell(error);
     ExitCode::from(125)
 }
 
 fn fail(error: &Error) -> ExitCode {
     if !error.is_told() {
-        eprintln!("broker: {error}");
+        tell(error);
     }
     ExitCode::from(error.exit_status())
+}
+
+/// One line, whatever names are in it.
+fn tell(error: &dyn std::error::Error) {
+    eprintln!("broker: {}", readable(error.to_string().as_bytes()));
 }

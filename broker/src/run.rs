@@ -86,13 +86,17 @@ pub fn make_plan(request: &Request, starting: bool) -> Result<Plan, Error> {
 
 /// Forks the broker off and becomes the emulator.
 fn carry_out(
-    start: Start,
+    mut start: Start,
     request: &Request,
     audit: Option<File>,
     ignores_children: bool,
 ) -> Result<Infallible, Error> {
+    // With the operator's rights, in the operator's network namespace. No other process is to have these descriptors, so
+    // they stay out of what the broker is given.
+    let networks = start.open_networks().inspect_err(|_| start.abandon())?;
     let parts = Parts::make(&start, request.own_socket).inspect_err(|_| start.abandon())?;
     let Parts { mut sandbox, sandbox_end, broker_end, keeper, started, own } = parts;
+    sandbox.emulator.networks = networks;
     sandbox.emulator.ignores_children = ignores_children;
     let mut duties = Some(Duties {
         start,

@@ -3,9 +3,9 @@
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -13,6 +13,7 @@ use crate::binary::broker_binary;
 use crate::emulator::{Emulator, Finished, Surroundings};
 use crate::error::{During, Result};
 use crate::images::run_tool;
+use crate::network::Network;
 use crate::qmp::Qmp;
 use crate::workdir::Workdir;
 
@@ -29,6 +30,10 @@ const MOVE_MONITOR: &str = "exec 9<&0 0</dev/null; exec \"$@\"";
 /// Arguments that put the monitor on the descriptor that [`MOVE_MONITOR`] made.
 const MONITOR: &[&str] = &["-chardev", "socket,id=monitor,fd=9", "-mon", "chardev=monitor,mode=control"];
 
+/// The same for a socket that listens there: one client at a time, one after another.
+const LISTENING_MONITOR: &[&str] =
+    &["-chardev", "socket,id=monitor,fd=9,server=on,wait=off", "-mon", "chardev=monitor,mode=control"];
+
 /// The option that keeps what tests record out of the host's own records.
 pub const CHAIN_DIR: &str = "--chain-dir";
 
@@ -43,6 +48,9 @@ pub fn is_bare() -> bool {
 pub struct BrokerCommand<'a> {
     workdir: &'a Workdir,
     user: Option<u32>,
+    network: Option<&'a Network>,
+    through: Vec<OsString>,
+    bare: bool,
     options: Vec<OsString>,
     program: OsString,
     arguments: Vec<OsString>,
@@ -58,6 +66,9 @@ impl<'a> BrokerCommand<'a> {
         Self {
             workdir,
             user: None,
+            network: None,
+            through: Vec::new(),
+            bare: is_bare(),
             options: Vec::new(),
             program: "qemu-system-x86_64".into(),
             arguments: Vec::new(),
@@ -70,6 +81,28 @@ impl<'a> BrokerCommand<'a> {
     #[must_use]
     pub fn user(mut self, user: u32) -> Self {
         self.user = rustix::process::getuid().is_root().then_some(user);
+        self
+    }
+
+    /// Starts in these namespaces instead of those of the tests. An ordinary user's start has no capability there.
+    #[must_use]
+    pub fn inside(mut self, network: &'a Network) -> Self {
+        self.network = Some(network);
+        self
+    }
+
+    /// Adds words that stand before the broker: of a program that becomes what follows it, in the same process. With
+    /// such words the identity that [`Self::user`] names is theirs to take.
+    #[must_use]
+    pub fn through<T: Into<OsString>>(mut self, words: impl IntoIterator<Item = T>) -> Self {
+        self.through.extend(words.into_iter().map(Into::into));
+        self
+    }
+
+    /// Starts the emulator without the broker; whatever options of the broker there are say nothing then.
+    #[must_use]
+    pub fn bare(mut self) -> Self {
+        self.bare = true;
         self
     }
 
@@ -130,6 +163,16 @@ impl<'a> BrokerCommand<'a> {
         }
     }
 
+    /// Starts it with a monitor that listens at `path`.
+    ///
+    /// # Errors
+    /// As [`Self::start`], and when nothing can listen there.
+    pub fn start_with_monitor_at(mut self, path: &Path) -> Result<Emulator> {
+        self.arguments.extend(LISTENING_MONITOR.iter().map(Into::into));
+        let listener = UnixListener::bind(path).during(format!("listen at {}", path.display()))?;
+        self.launch(Some(listener.into()))
+    }
+
     /// Runs it to its end.
     ///
     /// # Errors
@@ -148,6 +191,11 @@ impl<'a> BrokerCommand<'a> {
         if monitor.is_some() {
             words.extend(["sh", "-c", MOVE_MONITOR, "sh"].map(OsString::from));
         }
+        let user = self.user.filter(|_| self.through.is_empty());
+        if let Some(network) = self.network {
+            words.extend(network.words(user).into_iter().map(OsString::from));
+        }
+        words.append(&mut self.through);
         words.extend(line);
         let mut words = words.into_iter();
         let mut command = Command::new(words.next().unwrap_or_default());
@@ -163,7 +211,7 @@ impl<'a> BrokerCommand<'a> {
             .stdin(monitor.map_or_else(Stdio::null, Stdio::from))
             .stdout(stdout)
             .stderr(stderr);
-        if let Some(user) = self.user {
+        if let (Some(user), None) = (user, self.network) {
             command.uid(user).gid(user);
         }
         let child = command.spawn().during(format!("start {:?}", self.program))?;
@@ -173,7 +221,7 @@ impl<'a> BrokerCommand<'a> {
     /// All words of the command line.
     fn command_line(&mut self) -> Result<Vec<OsString>> {
         let mut line: Vec<OsString> = Vec::new();
-        if !is_bare() {
+        if !self.bare {
             line.push(self.marked_binary()?.into());
             line.append(&mut self.options);
             if !line.iter().any(|word| word == CHAIN_DIR) {

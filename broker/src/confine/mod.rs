@@ -51,6 +51,9 @@ pub struct Command {
     pub environment: Vec<CString>,
     /// A connection of the emulator's own, which it inherits.
     pub own_socket: Option<OwnedFd>,
+    /// Queues of networks and what else comes with them, whose numbers stand in the arguments. It inherits these, and no
+    /// other process of the start has them.
+    pub networks: Vec<OwnedFd>,
     /// Whether the caller ignores the ends of its children, which a new program inherits.
     pub ignores_children: bool,
 }
@@ -108,9 +111,9 @@ fn execute(command: &Command) -> Result<Infallible, Error> {
     if command.ignores_children {
         let _ = crate::sys::process::ignore(nix::sys::signal::Signal::SIGCHLD);
     }
-    if let Some(socket) = &command.own_socket {
+    for descriptor in command.own_socket.iter().chain(&command.networks) {
         // No kernel refuses to pass a descriptor on.
-        let _ = rustix::io::fcntl_setfd(socket, rustix::io::FdFlags::empty());
+        let _ = rustix::io::fcntl_setfd(descriptor, rustix::io::FdFlags::empty());
     }
     // The standard library had it ignored, which a new program would inherit. No kernel refuses to take that back.
     let _ = crate::sys::process::restore_default(nix::sys::signal::Signal::SIGPIPE);

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 
+use super::networks;
 use crate::confine::image_user;
 use crate::emulator::{Kind, Resource};
 use crate::open::descriptor;
@@ -152,6 +153,14 @@ pub enum Error {
         role: ReferenceRole,
         /// The file.
         file: OsString,
+    },
+    /// A network that cannot be opened.
+    #[error("{option}: {source}")]
+    Network {
+        /// The option that names it.
+        option: String,
+        /// Why not.
+        source: Box<networks::Error>,
     },
     /// A root that is none.
     #[error("cannot use {} as an image root: {source}", path.display())]

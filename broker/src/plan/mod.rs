@@ -4,6 +4,7 @@ mod checks;
 mod error;
 mod files;
 mod images;
+pub mod networks;
 mod nfs;
 mod records;
 pub mod reopens;
@@ -37,6 +38,7 @@ use crate::serve::grants::{Access, Grant, Role};
 use crate::serve::ledger::Limits;
 use checks::check_descriptor;
 pub use error::Error;
+use networks::PlannedNetwork;
 pub use records::Recording;
 use reopens::Commits;
 
@@ -65,6 +67,8 @@ pub struct Options {
     pub limits: Limits,
     /// `--create-owner`.
     pub owner: Option<(u32, u32)>,
+    /// `--bridge-acl`.
+    pub bridge_acl: Option<PathBuf>,
 }
 
 /// All that will be done for one command line.
@@ -94,6 +98,8 @@ pub struct Plan {
     pub owner: Option<(u32, u32)>,
     /// Files that the broker will make.
     pub outputs: Vec<Output>,
+    /// Networks that the broker will open.
+    pub networks: Vec<PlannedNetwork>,
     /// Folders of this guest alone.
     pub private: Vec<Private>,
     /// Folders of firmware that the command line names.
@@ -168,6 +174,7 @@ impl Plan {
             limits: Limits::default(),
             owner: None,
             outputs: Vec::new(),
+            networks: Vec::new(),
             private: private_folders(&command, temporary),
             firmware_folders: Vec::new(),
             absent: Vec::new(),
@@ -198,6 +205,7 @@ impl Plan {
         resources.iter().try_for_each(|resource| self.plan_file(resource))?;
         self.as_image_user(|plan| plan.plan_reopens(options))?;
         self.plan_records(options)?;
+        self.plan_networks(options)?;
         self.note_strangers_on_nfs();
         Ok(())
     }

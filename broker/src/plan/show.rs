@@ -1,13 +1,18 @@
 //! A plan in words, or as JSON.
 
+use std::ffi::OsString;
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
 use serde::Serialize;
 
 use super::Plan;
+use super::networks::PlannedNetwork;
 use crate::confine::identity::Identity;
 use crate::installation::Installation;
+use crate::open::net::way::Way;
+use crate::readable::readable;
 use crate::serve::folders::Purpose;
 use crate::serve::grants::{Access, Role};
 use crate::serve::ledger::Limits;
@@ -23,6 +28,7 @@ struct Shown<'a> {
     folders: Vec<ShownFolder>,
     create_limits: Limits,
     create_owner: Option<(u32, u32)>,
+    networks: Vec<ShownNetwork>,
     private: Vec<ShownPrivate>,
     absent: Vec<String>,
     inherited_descriptors: Vec<i32>,
@@ -57,6 +63,21 @@ struct ShownUser {
 struct ShownFolder {
     at: String,
     purpose: Purpose,
+}
+
+#[derive(Serialize)]
+struct ShownNetwork {
+    option: String,
+    way: String,
+    kind: &'static str,
+    interface: Option<String>,
+    bridge: Option<String>,
+    bridge_acl: Option<String>,
+    helper: Option<String>,
+    queues: u16,
+    vhost: bool,
+    script: Option<String>,
+    downscript: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -118,6 +139,7 @@ fn show(plan: &Plan) -> Shown<'_> {
         folders: folders.collect(),
         create_limits: plan.limits,
         create_owner: plan.owner,
+        networks: plan.networks.iter().map(show_network).collect(),
         private: private.collect(),
         absent: plan.absent.iter().map(|(name, _)| String::from_utf8_lossy(name).into_owned()).collect(),
         inherited_descriptors: plan.command.descriptors.iter().copied().collect(),
@@ -132,6 +154,38 @@ fn show(plan: &Plan) -> Shown<'_> {
     }
 }
 
+fn show_network(planned: &PlannedNetwork) -> ShownNetwork {
+    let script = |name: &Option<OsString>| name.as_ref().map(|name| readable(name.as_bytes()));
+    let mut shown = ShownNetwork {
+        option: planned.network.option.clone(),
+        way: planned.way.as_ref().map_or_else(|| "inherited descriptors".to_owned(), ToString::to_string),
+        kind: "inherited",
+        interface: None,
+        bridge: None,
+        bridge_acl: None,
+        helper: None,
+        queues: planned.network.queues,
+        vhost: planned.vhost,
+        script: script(&planned.up),
+        downscript: script(&planned.down),
+    };
+    match &planned.way {
+        None => {}
+        Some(Way::Make(name)) => (shown.kind, shown.interface) = ("new-tap", Some(name.to_string())),
+        Some(Way::Tap(name)) => (shown.kind, shown.interface) = ("tap", Some(name.to_string())),
+        Some(Way::Macvtap { name, .. }) => (shown.kind, shown.interface) = ("macvtap", Some(name.to_string())),
+        Some(Way::Join { bridge, list }) => {
+            (shown.kind, shown.bridge) = ("bridge", bridge.names.first().cloned());
+            shown.bridge_acl = Some(list.display().to_string());
+        }
+        Some(Way::Help { bridge, helper, .. }) => {
+            (shown.kind, shown.bridge) = ("bridge-helper", Some(bridge.to_string()));
+            shown.helper = Some(helper.to_string());
+        }
+    }
+    shown
+}
+
 /// Images that a tool makes.
 fn new_images(plan: &Plan) -> impl Iterator<Item = ShownGrant> {
     let only = plan.folders.iter().filter_map(|folder| folder.only.as_ref().map(|only| (folder, only)));
@@ -144,17 +198,17 @@ fn new_images(plan: &Plan) -> impl Iterator<Item = ShownGrant> {
     })
 }
 
-/// A name that an image's author may have chosen, without what would move the cursor of a terminal.
-#[must_use]
-pub fn readable(name: &[u8]) -> String {
-    String::from_utf8_lossy(name)
-        .chars()
-        .flat_map(|letter| {
-            let control = letter.is_control();
-            let escaped = control.then(|| letter.escape_default()).into_iter().flatten();
-            escaped.chain((!control).then_some(letter))
-        })
-        .collect()
+fn write_network(out: &mut impl Write, network: &ShownNetwork) -> io::Result<()> {
+    let queues = if network.queues == 1 { "1 queue".to_owned() } else { format!("{} queues", network.queues) };
+    let vhost = if network.vhost { ", vhost-net" } else { "" };
+    writeln!(out, "network    {}, {queues}{vhost}, by `{}`", network.way, network.option)?;
+    let scripts = [(&network.script, "when it is open"), (&network.downscript, "when the guest has ended")];
+    for (script, when) in scripts {
+        if let Some(script) = script {
+            writeln!(out, "run        {script} {when}")?;
+        }
+    }
+    Ok(())
 }
 
 fn write_words(out: &mut impl Write, shown: &Shown<'_>) -> io::Result<()> {
@@ -181,6 +235,9 @@ fn write_words(out: &mut impl Write, shown: &Shown<'_>) -> io::Result<()> {
         let Limits { files, bytes } = shown.create_limits;
         let owner = shown.create_owner.map_or(String::new(), |(uid, gid)| format!(", for uid {uid}, gid {gid}"));
         writeln!(out, "create     {files} files at a time, of {bytes} bytes in all{owner}")?;
+    }
+    for network in &shown.networks {
+        write_network(out, network)?;
     }
     for private in &shown.private {
         let place = private.on_disk_in.as_ref().map_or("in memory".into(), |folder| format!("on disk in {folder}"));

@@ -133,6 +133,7 @@ impl Start {
         let environment = environment.chain(own_variable);
         Ok(Command {
             own_socket: own,
+            networks: Vec::new(),
             path: CString::new(self.plan.installation.binary.as_os_str().as_bytes()).map_err(nul)?,
             arguments: arguments.collect::<Result<_, _>>().map_err(nul)?,
             environment: environment.collect::<Result<_, _>>().map_err(nul)?,

@@ -1,6 +1,8 @@
 //! From a plan to a start: what has to be made on the host is made, and the sandbox is described.
 
 mod describe;
+mod networks;
+mod scripts;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -266,6 +268,9 @@ pub enum Error {
     /// The guest's name is taken.
     #[error(transparent)]
     Control(place::Error),
+    /// A network could not be opened.
+    #[error(transparent)]
+    Network(#[from] networks::Error),
     /// The filter does not compile.
     #[error(transparent)]
     Filter(seccomp::Error),
