@@ -127,7 +127,8 @@ fn condition(call: &Call, argument: &Argument, names: &str) -> Result<(), Mistak
     match (&argument.mask, &argument.value) {
         (None, _) | (Some(_), Number::Literal(0)) => Ok(()),
         (Some(Number::Named(mask)), Number::Named(value)) if within(value, mask) => Ok(()),
-        _ => Err(wrong(names, "`value` must be 0, or names that `mask` has too")),
+        (Some(Number::Literal(mask)), Number::Literal(value)) if value & !mask == 0 => Ok(()),
+        _ => Err(wrong(names, "`value` must be 0, or names or bits that `mask` has too")),
     }
 }
 

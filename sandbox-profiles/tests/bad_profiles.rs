@@ -131,6 +131,10 @@ fn conditions_must_make_sense() {
     refused(&condition("index = 0, width = 32, op = 'eq', value = 'a; evil()'"), "libc constants");
     refused(&condition("index = 0, width = 32, op = 'eq', value = '$signals-only-to'"), "signals-unscoped");
     refused(&condition("index = 0, width = 32, op = 'masked_eq', mask = 'A|B', value = 'C'"), "that `mask` has too");
+    refused(
+        &condition("index = 0, width = 32, op = 'masked_eq', mask = 0xf0, value = 0x1f, label = 'X'"),
+        "that `mask` has too",
+    );
     refused(&condition("index = 0, width = 32, op = 'eq', value = -1"), "did not match any variant");
 }
 

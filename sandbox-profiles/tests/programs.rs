@@ -89,8 +89,10 @@ fn fitting(rule: &Rule) -> [u64; 6] {
     for condition in rule.conditions {
         let at = usize::from(condition.argument);
         let bits = relevant(condition);
-        args[at] = args[at] & !bits | operand(condition) & bits;
-        if condition.comparison == Comparison::NotEqual {
+        let fitted = args[at] & !bits | operand(condition) & bits;
+        if condition.comparison != Comparison::NotEqual {
+            args[at] = fitted;
+        } else if args[at] == fitted {
             args[at] ^= 1;
         }
     }
@@ -139,9 +141,12 @@ fn every_condition_decides() {
         for rule in rules(profile).filter(|rule| rule.applies_to(&variant)) {
             let args = fitting(rule);
             for condition in rule.conditions {
-                let highest_bit = 1 << relevant(condition).ilog2();
+                let (at, bits) = (usize::from(condition.argument), relevant(condition));
                 let mut broken = args;
-                broken[usize::from(condition.argument)] ^= highest_bit;
+                broken[at] = match condition.comparison {
+                    Comparison::NotEqual => args[at] & !bits | operand(condition) & bits,
+                    Comparison::Equal | Comparison::MaskedEqual { .. } => args[at] ^ 1 << bits.ilog2(),
+                };
                 let verdict = run(&program.instructions, &Call::native(rule.number, broken));
                 assert_ne!(verdict.action, raw(rule.action), "{profile:?} {variant:?} {rule:?}");
             }

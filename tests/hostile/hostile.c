@@ -21,6 +21,7 @@ static const struct {
     {"everybody", attack_everybody},
     {"sockets", attack_sockets},
     {"terminal", attack_terminal},
+    {"interfaces", attack_interfaces},
     {"races", attack_races},
     {"swaps", attack_swaps},
     {"floods", attack_with_floods},
@@ -131,6 +132,8 @@ int main(int count, char **words)
         (words[1][0] == 'l' ? hold_lease : scan_without_end)(words[2]);
         return 0;
     }
+    if (count > 3 && !strcmp(words[1], "hold-tap"))
+        hold_tap(words[2], words + 3);
     const char *name = wanted(count, words);
     for (size_t i = 0; i < sizeof attacks / sizeof attacks[0]; i++)
         if (!strcmp(attacks[i].name, name)) {

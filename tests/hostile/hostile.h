@@ -58,6 +58,7 @@ void attack_processes(void);
 void attack_everybody(void);
 void attack_sockets(void);
 void attack_terminal(void);
+void attack_interfaces(void);
 void attack_races(void);
 void attack_swaps(void);
 void attack_with_floods(void);
@@ -68,6 +69,7 @@ void attack_as_told(void);
 void attack_with_requests(void);
 void hold_lease(const char *path);
 void scan_without_end(const char *path);
+void hold_tap(const char *name, char **words);
 void make_calls(void);
 void make_confined_calls(const char *program, const char *calls);
 

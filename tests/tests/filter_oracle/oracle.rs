@@ -99,11 +99,12 @@ pub fn calls_by_rule(profile: Profile, variant: &Variant) -> Vec<Call> {
     for rule in sandbox_profiles::rules(profile).filter(|rule| rule.applies_to(variant)) {
         let mut exact = Call::impossible(rule.number);
         for condition in rule.conditions {
-            exact.arguments[usize::from(condition.argument)] = meeting(condition, variant);
+            let index = usize::from(condition.argument);
+            exact.arguments[index] = meeting(condition, variant, exact.arguments[index]);
         }
         for condition in rule.conditions {
             let index = usize::from(condition.argument);
-            for value in [exact.arguments[index] ^ HIGH_HALF, exact.arguments[index] ^ deciding_bit(condition)] {
+            for value in [exact.arguments[index] ^ HIGH_HALF, missing(condition, variant, exact.arguments[index])] {
                 let mut other = exact;
                 other.arguments[index] = value;
                 calls.extend([exact, other]);
@@ -118,20 +119,22 @@ pub fn calls_by_rule(profile: Profile, variant: &Variant) -> Vec<Call> {
 /// Bits of a register above the kernel's `int`.
 const HIGH_HALF: u64 = 0x5a5a_5a5a_0000_0000;
 
-/// A value that meets the condition, all bits set that it leaves open.
-fn meeting(condition: &Condition, variant: &Variant) -> u64 {
+/// `value`, which meets the conditions before this one, changed as little as makes it meet this one too.
+fn meeting(condition: &Condition, variant: &Variant, value: u64) -> u64 {
     let operand = operand(condition, variant);
     match condition.comparison {
         Comparison::Equal => operand,
-        Comparison::NotEqual => operand ^ 1,
-        Comparison::MaskedEqual { mask, .. } => (IMPOSSIBLE & !mask) | operand,
+        Comparison::NotEqual if value == operand => value ^ 1,
+        Comparison::NotEqual => value,
+        Comparison::MaskedEqual { mask, .. } => (value & !mask) | operand,
     }
 }
 
-/// A bit that turns the condition over.
-fn deciding_bit(condition: &Condition) -> u64 {
+/// `value`, which meets the condition, changed so that it does not: by one bit, where one is enough.
+fn missing(condition: &Condition, variant: &Variant, value: u64) -> u64 {
     match condition.comparison {
-        Comparison::Equal | Comparison::NotEqual => 1,
-        Comparison::MaskedEqual { mask, .. } => 1 << mask.trailing_zeros(),
+        Comparison::Equal => value ^ 1,
+        Comparison::NotEqual => operand(condition, variant),
+        Comparison::MaskedEqual { mask, .. } => value ^ 1 << mask.trailing_zeros(),
     }
 }
