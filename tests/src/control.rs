@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::binary::broker_binary;
 use crate::error::{During, Error, Result};
+use crate::network::Network;
 use crate::wait::until;
 
 /// Where the control sockets of root's guests are.
@@ -55,6 +56,8 @@ pub struct Control {
     user: Option<u32>,
     runtime_folder: Option<PathBuf>,
     binary: Option<PathBuf>,
+    /// The words that come before the program's own.
+    before: Vec<String>,
 }
 
 /// What came of an order.
@@ -72,7 +75,7 @@ impl Control {
     /// Of the guest named `guest`, as the user who runs the tests.
     #[must_use]
     pub fn new(guest: &str) -> Self {
-        Self { guest: guest.to_owned(), user: None, runtime_folder: None, binary: None }
+        Self { guest: guest.to_owned(), user: None, runtime_folder: None, binary: None, before: Vec::new() }
     }
 
     /// As another user, whose `XDG_RUNTIME_DIR` is `folder` and who can reach `binary`.
@@ -81,6 +84,13 @@ impl Control {
         self.user = Some(user);
         self.runtime_folder = Some(folder.into());
         self.binary = Some(binary.into());
+        self
+    }
+
+    /// As root in these namespaces.
+    #[must_use]
+    pub fn inside(mut self, network: &Network) -> Self {
+        self.before = network.words(None);
         self
     }
 
@@ -106,13 +116,11 @@ impl Control {
             Some(binary) => binary.into(),
             None => broker_binary()?.into(),
         };
-        let mut command = Command::new(binary);
-        command
-            .args(["ctl", &self.guest])
-            .args(words)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        let mut line: Vec<OsString> = self.before.iter().map(OsString::from).collect();
+        line.extend([binary, "ctl".into(), self.guest.clone().into()]);
+        let mut line = line.into_iter();
+        let mut command = Command::new(line.next().unwrap_or_default());
+        command.args(line).args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         if let Some(folder) = &self.runtime_folder {
             command.env("XDG_RUNTIME_DIR", folder).env("XDG_STATE_HOME", folder.join("state"));
         }

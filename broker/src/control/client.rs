@@ -12,7 +12,7 @@ use rustix::fs::FileType;
 use super::granted::{self, Wanted};
 use super::holder::{self, Holding};
 use super::message::{Answer, GuestStatus, ListedGrant, Offer, Order, OrderBody, Use, VERSION};
-use super::place;
+use super::{place, tap};
 use crate::administrator;
 use crate::confine::capabilities::Keep;
 use crate::confine::landlock;
@@ -20,7 +20,7 @@ use crate::open::access::needs_override;
 use crate::open::chain;
 use crate::open::pin::{Pin, check_access};
 use crate::paths::absolute_path;
-use crate::plan::show::readable;
+use crate::readable::readable;
 use crate::record::change::Change;
 use crate::record::{headers, store};
 use crate::serve::grants::{Access, Role};
@@ -50,6 +50,8 @@ pub enum Wish {
         /// For one commit.
         once: bool,
     },
+    /// To hand a network interface over.
+    Tap(tap::Wish),
 }
 
 /// Does it.
@@ -69,6 +71,14 @@ pub fn run(guest: &str, wish: &Wish) -> Result<(), Error> {
             connect()?.offer(&path, holdings, *once, OrderBody::Grant)
         }
         Wish::AllowCommit { path, once } => first.allow_commit(path, *once),
+        Wish::Tap(wish) => {
+            drop(first);
+            let tell = |handed| connect()?.order(OrderBody::Handed(handed), None);
+            tap::hand_over(wish, tell).map_err(|failure| match failure {
+                tap::Failure::Own(error) => Error::Tap(error),
+                tap::Failure::Told(error) => error,
+            })
+        }
     }
 }
 
@@ -284,6 +294,9 @@ pub enum Error {
     /// No holder.
     #[error(transparent)]
     Holder(#[from] holder::Error),
+    /// No network interface was handed over.
+    #[error(transparent)]
+    Tap(#[from] tap::Error),
     /// Standard output is closed.
     #[error("cannot write to standard output: {0}")]
     Output(io::Error),

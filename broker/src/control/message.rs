@@ -34,6 +34,21 @@ pub enum OrderBody {
     Commit(Offer),
     /// Take back what was granted by this absolute path.
     Revoke(Name),
+    /// Write down that a network interface was handed to the emulator.
+    Handed(Handed),
+}
+
+/// A network interface that the emulator was given without the broker.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Handed {
+    /// Its name on the host.
+    pub interface: Name,
+    /// The network's name in QEMU.
+    pub id: Name,
+    /// Its queues.
+    pub queues: u16,
+    /// Whether vhost-net went with it.
+    pub vhost: bool,
 }
 
 /// A file that another process holds.

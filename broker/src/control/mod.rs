@@ -4,10 +4,13 @@
 //! - [`place`]: where that socket is;
 //! - [`holder`]: the process that holds what is granted later;
 //! - [`client`]: the program `broker ctl`;
-//! - [`granted`]: what it hands over.
+//! - [`granted`]: what it hands over;
+//! - [`tap`]: the network interface that it hands over, on a monitor ([`qmp`]).
 
 pub mod client;
 pub mod granted;
 pub mod holder;
 pub mod message;
 pub mod place;
+pub mod qmp;
+pub mod tap;

@@ -13,7 +13,7 @@ use super::grants::{Access, Role};
 use super::links::{LinkId, Once};
 use super::table::{File, Found, Held, Slot, SlotId};
 use crate::control::message::{
-    Answer, GuestStatus, ListedGrant, OPTION_SHOWN, Offer, Order, OrderBody, Page, Use, VERSION,
+    Answer, GuestStatus, Handed, ListedGrant, OPTION_SHOWN, Offer, Order, OrderBody, Page, Use, VERSION,
 };
 
 /// Connections at a time; the operator has one or two terminals.
@@ -219,9 +219,19 @@ impl Broker {
             })),
             OrderBody::List(first) => Some(Answer::List(self.list(first))),
             OrderBody::Revoke(path) => Some(self.revoke(&path)),
+            OrderBody::Handed(handed) => Some(self.note(&handed)),
             OrderBody::Grant(offer) => self.take_offer(id, offer, Kind::Grant, link?),
             OrderBody::Commit(offer) => self.take_offer(id, offer, Kind::Commit, link?),
         }
+    }
+
+    fn note(&mut self, handed: &Handed) -> Answer {
+        let Handed { interface, id, queues, vhost } = handed;
+        let vhost = if *vhost { ", vhost-net" } else { "" };
+        self.audit.ordered(&format!(
+            "tap {interface}, {queues} queue(s){vhost}, offered to the emulator by broker ctl as {id}"
+        ));
+        Answer::Done
     }
 
     fn take_offer(&mut self, id: ConnectionId, offer: Offer, kind: Kind, link: OwnedFd) -> Option<Answer> {

@@ -15,6 +15,9 @@ use super::table::{File, Found, Held, Slot, Table};
 use super::work::{Creation, Work};
 use crate::record::journal::Journal;
 
+/// What QEMU opens for networks that it was not handed.
+const NETWORK_DEVICES: [&[u8]; 2] = [b"/dev/net/tun", b"/dev/vhost-net"];
+
 /// All that is granted to one guest.
 #[derive(Debug)]
 pub struct Policy {
@@ -79,6 +82,9 @@ impl Policy {
         let work = match (medium, self.folders.locate(Purpose::Creation, &name)) {
             (Some(place), _) => Work::Insert(place, flags),
             (None, Some(place)) => Work::LookAt(place),
+            (None, None) if NETWORK_DEVICES.contains(&name.as_slice()) => {
+                return Decision::Refuse(Refusal::network_device());
+            }
             (None, None) => return Decision::Refuse(Refusal::unknown_name()),
         };
         never(flags).unwrap_or(Decision::Work(work))
@@ -278,4 +284,38 @@ fn parent(absolute: &[u8]) -> &[u8] {
 
 fn errno(errno: rustix::io::Errno) -> Errno {
     Errno::from_io(&errno.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use protocol::AccessMode;
+
+    use super::*;
+
+    /// What a guest to which nothing is granted is told when it opens `name`.
+    fn refusal(name: &str) -> Refusal {
+        let table = Table::new(PathBuf::from("/w"), Vec::new(), Vec::new());
+        let folders = Folders::default();
+        let mut policy = Policy { table, folders, ledger: Arc::new(Ledger::unbounded()), owner: None, journal: None };
+        let (name, flags) =
+            (Name::new(name.as_bytes()).unwrap(), OpenFlags::new(AccessMode::ReadWrite, OpenBits::NONE));
+        match policy.decide(&RequestBody::Open { name, flags }) {
+            Decision::Refuse(refusal) => refusal,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn who_opens_a_network_is_told_how_one_is_plugged_in() {
+        for device in ["/dev/net/tun", "/dev/vhost-net"] {
+            let Refusal { reason, advice } = refusal(device);
+            assert!(reason.contains("opens no interface itself"), "{reason}");
+            assert!(advice.contains("`broker ctl NAME tap --qmp SOCKET`"), "{advice}");
+        }
+        for other in ["/dev/net/tun0", "/dev/net", "net/tun"] {
+            assert_eq!(refusal(other), Refusal::unknown_name());
+        }
+    }
 }

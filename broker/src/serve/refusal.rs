@@ -30,6 +30,12 @@ impl Refusal {
         )
     }
 
+    /// A device by which QEMU would open a network itself.
+    #[must_use]
+    pub fn network_device() -> Self {
+        Self::new("the emulator opens no interface itself", "`broker ctl NAME tap --qmp SOCKET` while the guest runs")
+    }
+
     /// A file that was to be created where nothing may be.
     #[must_use]
     pub fn no_creation(folder: &[u8]) -> Self {
@@ -178,10 +184,29 @@ impl Refusal {
 
     /// A system call that is not on the profile's list.
     #[must_use]
-    pub fn unlisted_call() -> Self {
-        Self::new(
-            "the profile of this program does not allow this system call",
-            "no option does; please report it if the guest needs it",
-        )
+    pub fn unlisted_call(call: &str) -> Self {
+        let advice = match call {
+            "clone" | "clone3" | "fork" | "vfork" => {
+                "a network's script or bridge helper is run when the guest is started, or by `broker ctl NAME tap`; for \
+                 anything else no option does; please report it if the guest needs it"
+            }
+            _ => "no option does; please report it if the guest needs it",
+        };
+        Self::new("the profile of this program does not allow this system call", advice)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_starts_a_script_or_a_helper_is_told_who_does() {
+        let name = |number| sandbox_profiles::syscall_name(u32::try_from(number).unwrap()).unwrap();
+        for call in [name(libc::SYS_clone), name(libc::SYS_clone3), "fork", "vfork"] {
+            let advice = Refusal::unlisted_call(call).advice;
+            assert!(advice.contains("`broker ctl NAME tap`") && advice.contains("bridge helper"), "{advice}");
+        }
+        assert!(!Refusal::unlisted_call("ptrace").advice.contains("tap"));
     }
 }

@@ -77,7 +77,8 @@ impl Session {
             let State::Open(session) = &mut self.state else { break };
             let Some((request, body)) = session.try_recv()? else { break };
             if let RequestBody::Refused(call) = &body {
-                broker.audit.refused("call", &call_name(*call), None, &Refusal::unlisted_call());
+                let call = call_name(*call);
+                broker.audit.refused("call", &call, None, &Refusal::unlisted_call(&call));
             }
             let decision = broker.policy.decide(&body);
             self.carry_out(broker, request, body, decision)?;
