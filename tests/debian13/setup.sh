@@ -1,6 +1,6 @@
 #!/bin/sh
-# setup.sh FOLDER: makes a Debian 13 with QEMU 10, a C compiler for the hostile programs of the tests and strace, in
-# FOLDER/tree, unless it is there and as this script makes it. Needs root and debootstrap.
+# setup.sh FOLDER: makes a Debian 13 with QEMU 10, a C compiler for the hostile programs of the tests, strace, ip and
+# setcap, in FOLDER/tree, unless it is there and as this script makes it. Needs root and debootstrap.
 set -eu
 folder=$1
 if [ -f "$folder/complete" ] && [ -z "$(find "$0" -newer "$folder/complete")" ]; then
@@ -8,8 +8,8 @@ if [ -f "$folder/complete" ] && [ -z "$(find "$0" -newer "$folder/complete")" ];
 fi
 rm -rf "$folder/tree"
 mkdir -p "$folder"
-if ! debootstrap --variant=minbase --include=qemu-system-x86,qemu-utils,gcc,libc6-dev,strace trixie "$folder/tree" \
-    > "$folder/debootstrap.log" 2>&1; then
+packages=qemu-system-x86,qemu-utils,gcc,libc6-dev,strace,iproute2,libcap2-bin
+if ! debootstrap --variant=minbase --include=$packages trixie "$folder/tree" > "$folder/debootstrap.log" 2>&1; then
     tail -n 20 "$folder/debootstrap.log" >&2
     exit 1
 fi

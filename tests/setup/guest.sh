@@ -4,7 +4,8 @@
 #   base.qcow2         an ext4 root file system
 #   mid.qcow2          over base.qcow2
 #   top.qcow2          over mid.qcow2: what the guest boots from
-# Needs no root. What the guest does is in guest-initramfs-init and guest-disk-init.
+#   network-initrd     what the guest boots from, without a disk, to speak to another one
+# Needs no root. What the guest does is in guest-initramfs-init and guest-disk-init, or in guest-network-init.
 set -eu
 here=$(dirname "$(realpath "$0")")
 folder=$1
@@ -23,6 +24,7 @@ if [ ! -f vmlinuz ]; then
     cp kernel/boot/vmlinuz-* vmlinuz
 fi
 "$here/initramfs.sh" kernel "$here/guest-initramfs-init" initrd virtio_pci virtio_blk ext4
+"$here/initramfs.sh" kernel "$here/guest-network-init" network-initrd virtio_pci virtio_net
 
 tree=$(mktemp -d)
 trap 'rm -rf "$tree" disk.raw' EXIT

@@ -3,7 +3,7 @@
 # they are missing. Calls apt only then. As an ordinary user it uses sudo where that asks no password.
 set -eu
 
-needed="qemu-system-x86 qemu-utils busybox-static cpio kmod e2fsprogs xz-utils strace $*"
+needed="qemu-system-x86 qemu-utils busybox-static cpio kmod e2fsprogs xz-utils strace iproute2 $*"
 
 missing=
 for package in $needed; do
