@@ -12,8 +12,16 @@ as_user() {
     setpriv --reuid 1000 --regid 1000 --clear-groups -- "$@"
 }
 
+# networks TEST...: those of the tests of vhost-net that these words name, or all.
+networks() {
+    echo "== networks whose frames the kernel moves (vhost-net)"
+    modprobe -a tun vhost_net bridge veth macvtap
+    BROKER_TESTS_REQUIRE=all test-vhost_net "$@"
+}
+
 case $kernel in
     6.12)
+        networks
         export BROKER_TESTS_REQUIRE=all-but:kvm,guest,root,old-landlock
         for scope in 1 2 0; do
             echo "== the emulator under Yama $scope"
@@ -39,6 +47,8 @@ case $kernel in
         done
         ;;
     6.1)
+        # Its vhost-net has threads of the kernel's where later ones have the emulator's; the rest is the same.
+        networks one_queue of_the_group what_was_demanded
         export BROKER_TESTS_REQUIRE=all-but:kvm,guest,root
         echo "== a kernel whose Landlock lacks later rights"
         broker check || true
