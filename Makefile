@@ -23,7 +23,7 @@ test-debian13: guest
 	tests/setup/install.sh debootstrap
 	tests/debian13/test.sh $(target)/debian13 $(BROKER_TESTS_GUEST)
 
-bench: install
+bench: guest
 	tests/setup/install.sh bubblewrap
 	cargo run --release --package benches
 

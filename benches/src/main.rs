@@ -7,6 +7,7 @@ mod error;
 mod figures;
 mod folder;
 mod media;
+mod networks;
 mod opens;
 mod qmp;
 mod quiet;
@@ -14,7 +15,7 @@ mod reopens;
 mod requests;
 mod starts;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use error::{Error, Result};
@@ -31,25 +32,36 @@ fn main() -> ExitCode {
     }
 }
 
+/// Without an argument everything is measured, with `networks` these alone.
 fn run() -> Result<()> {
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    if let [word, broker, folder] = arguments.as_slice()
+        && word == networks::INSIDE
+    {
+        return networks::measure(Path::new(broker), Path::new(folder));
+    }
     let broker = build_broker()?;
     let folder = Folder::new()?;
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     println!("load average before: {}", load.trim());
+    if arguments.iter().any(|word| word == "networks") {
+        return networks::print(&broker, &folder);
+    }
     starts::print(&broker, &folder)?;
     chains::print(&broker, &folder)?;
     opens::print(&broker, &folder)?;
     let media = Media::make(&folder)?;
     reopens::print(&broker, &folder, &media)?;
     requests::print(&broker, &folder, &media)?;
-    calls::print(&broker, &folder)
+    calls::print(&broker, &folder)?;
+    networks::print(&broker, &folder)
 }
 
 /// The release build of the broker, made if it is missing.
 fn build_broker() -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = Command::new(cargo)
-        .args(["build", "--quiet", "--release", "--package", "broker"])
+        .args(["build", "--quiet", "--release", "--package", "broker", "--bins"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status();
     error::succeeded("cargo build", built)?;
