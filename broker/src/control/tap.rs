@@ -41,7 +41,8 @@ pub struct Wish {
 /// Opens an interface and hands it over; then prints what is left to be said on the monitor. `tell` tells the guest's broker.
 ///
 /// # Errors
-/// [`Error`]; then what had been handed over was taken back, and a new interface is gone.
+/// [`Error`]; then what had been handed over was taken back, and a new interface is gone, unless a line says that the
+/// emulator has kept it.
 pub fn hand_over<E>(wish: &Wish, tell: impl FnOnce(Handed) -> Result<(), E>) -> Result<(), Failure<E>> {
     // Before anything is made.
     let way = find(wish).map_err(Failure::Own)?;
