@@ -151,8 +151,7 @@ pub(super) fn keyed(
     if !argument.as_bytes().starts_with(b"{") {
         return pairs(draft, option, argument, implied, read);
     }
-    let pairs = json::pairs(option, argument)?;
-    read(draft, &Group { name: "", option: option.to_owned(), pairs, read, from_file: false, word: None })
+    understand(draft, option, json::pairs(option, argument)?, read)
 }
 
 /// An option of pairs, understood by `read`.
@@ -166,7 +165,10 @@ pub(super) fn pairs(
     implied: Option<&'static str>,
     read: ReadGroup,
 ) -> Result<(), Error> {
-    let pairs = Pairs::parse(option, argument, implied)?;
+    understand(draft, option, Pairs::parse(option, argument, implied)?, read)
+}
+
+fn understand(draft: &mut Draft<'_>, option: &str, pairs: Pairs, read: ReadGroup) -> Result<(), Error> {
     read(draft, &Group { name: "", option: option.to_owned(), pairs, read, from_file: false, word: None })
 }
 
