@@ -94,6 +94,13 @@ impl Control {
         self
     }
 
+    /// By a program that executes what follows `words`.
+    #[must_use]
+    pub fn through(mut self, words: &[&str]) -> Self {
+        self.before.extend(words.iter().map(|word| (*word).to_owned()));
+        self
+    }
+
     /// The folder that holds the guest's control socket.
     #[must_use]
     pub fn folder(&self) -> PathBuf {

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use nix::sys::signal::Signal;
 use protocol::{Channel, Name, Received};
 use rustix::fs::FileType;
 
@@ -24,6 +25,7 @@ use crate::readable::readable;
 use crate::record::change::Change;
 use crate::record::{headers, store};
 use crate::serve::grants::{Access, Role};
+use crate::sys::process;
 
 /// What the operator wants.
 #[derive(Debug)]
@@ -59,6 +61,8 @@ pub enum Wish {
 /// # Errors
 /// [`Error`]: what failed, and what to do.
 pub fn run(guest: &str, wish: &Wish) -> Result<(), Error> {
+    // Holders and bridge helpers are waited for, which nobody can where the ends of children are ignored. No kernel refuses.
+    let _ = process::restore_default(Signal::SIGCHLD);
     let connect = || Ok::<_, Error>(Guest { channel: Channel::new(place::connect(guest)?)? });
     // Who asks for something that is not there learns that first; a chain is read before the broker has to wait for it.
     let mut first = connect()?;

@@ -32,6 +32,17 @@ fn a_granted_disk_is_plugged_in_and_given_back() -> Result<()> {
 }
 
 #[test]
+fn who_ignores_the_ends_of_children_grants_like_others() -> Result<()> {
+    need!(Broker, Root, Qemu, Landlock);
+    let mut guest = Guest::start()?;
+    let careless = guest.control.clone().through(&["env", "--ignore-signal=CHLD"]);
+    careless.order(["grant", &guest.path("data.raw")])?;
+    guest.add("data", "data.raw", "raw", false)?;
+    guest.remove("data")?;
+    guest.end()
+}
+
+#[test]
 fn a_grant_gives_no_more_access_than_the_operator_said() -> Result<()> {
     need!(Broker, Root, Qemu, Landlock);
     let mut guest = Guest::start()?;
