@@ -79,6 +79,8 @@ pub enum ReplyOutcome {
     Errno(Errno),
     /// What is granted, and how much of it is used.
     Status(Status),
+    /// Granted: a socket, close-on-exec, whose connection is under way.
+    Connecting(OwnedFd),
 }
 
 /// Encodes like [`crate::message::Request`], without taking the body from a caller who may have to
@@ -129,7 +131,10 @@ impl ClientSession {
             return Err(self.channel.poison(Violation::UnknownReply(id)));
         };
         let outcome = match (outcome, descriptor, success) {
-            (Outcome::Descriptor, Some(granted), Success::Descriptor) => ReplyOutcome::Descriptor(granted),
+            (Outcome::Descriptor, Some(granted), Success::Descriptor | Success::Connection) => {
+                ReplyOutcome::Descriptor(granted)
+            }
+            (Outcome::Connecting, Some(granted), Success::Connection) => ReplyOutcome::Connecting(granted),
             (Outcome::Done, None, Success::Done) => ReplyOutcome::Done,
             (Outcome::Status(status), None, Success::Status) => ReplyOutcome::Status(status),
             (Outcome::Errno(errno), None, _) => ReplyOutcome::Errno(errno),

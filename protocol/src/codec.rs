@@ -41,7 +41,7 @@ impl Message for Request {}
 
 impl Message for Reply {
     fn carries_descriptor(&self) -> bool {
-        self.outcome == Outcome::Descriptor
+        matches!(self.outcome, Outcome::Descriptor | Outcome::Connecting)
     }
 }
 

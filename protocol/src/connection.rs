@@ -8,6 +8,7 @@ use std::path::Path;
 
 use thiserror::Error;
 
+use crate::address::{Socket, SocketAddress};
 use crate::adopt;
 use crate::client::{ClientHandshake, ClientSession, ReplyOutcome};
 use crate::error::{Error, Violation};
@@ -175,6 +176,27 @@ impl Connection {
         self.ask_for_descriptor(&RequestBody::ChangeMedium { name, flags })
     }
 
+    /// Makes a socket like the one that `socket` describes, and binds it to `address`.
+    ///
+    /// # Errors
+    /// As [`Connection::open`].
+    pub fn bind(&mut self, address: SocketAddress, socket: Socket) -> Result<OwnedFd, ConnectionError> {
+        self.ask_for_descriptor(&RequestBody::Bind { address, socket })
+    }
+
+    /// Makes a socket like the one that `socket` describes, and connects it to `address`; one that does not block may
+    /// still be on its way.
+    ///
+    /// # Errors
+    /// As [`Connection::open`].
+    pub fn connect(&mut self, address: SocketAddress, socket: Socket) -> Result<Connected, ConnectionError> {
+        match self.ask(&RequestBody::Connect { address, socket })? {
+            (_, ReplyOutcome::Descriptor(granted)) => Ok(Connected::Already(granted)),
+            (_, ReplyOutcome::Connecting(granted)) => Ok(Connected::Soon(granted)),
+            (id, outcome) => Err(failure(id, &outcome)),
+        }
+    }
+
     /// Asks what is granted, and how much of it is used.
     ///
     /// # Errors
@@ -217,6 +239,15 @@ impl Connection {
             }
         }
     }
+}
+
+/// A socket that has been connected, or is about to be.
+#[derive(Debug)]
+pub enum Connected {
+    /// It is connected.
+    Already(OwnedFd),
+    /// It is writable once it is connected, or has failed (`EINPROGRESS`).
+    Soon(OwnedFd),
 }
 
 /// Decimal digits and nothing else: no sign, no space.

@@ -15,6 +15,7 @@
 //! - [`connection`]: all of it behind one blocking call for each request, for programs in the emulator's place.
 #![forbid(unsafe_code)]
 
+pub mod address;
 mod adopt;
 pub mod channel;
 pub mod client;
@@ -30,10 +31,11 @@ pub mod server;
 mod socket;
 pub mod value;
 
+pub use address::{Socket, SocketAddress, SocketKind, UnixName, UnixNameError};
 pub use channel::{Channel, Received};
 pub use client::{ClientHandshake, ClientSession, ReplyOutcome};
 pub use codec::Message;
-pub use connection::{Connection, ConnectionError, SOCKET_VARIABLE};
+pub use connection::{Connected, Connection, ConnectionError, SOCKET_VARIABLE};
 pub use error::{Error, Violation};
 pub use flags::{AccessMode, OpenBits, OpenFlags, UnknownFlags};
 pub use limits::{MAX_IN_FLIGHT, MAX_MESSAGE, MAX_NAME, VERSION};

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::address::{Socket, SocketAddress};
 use crate::flags::OpenFlags;
 use crate::limits::{MAGIC, MAX_IN_FLIGHT, VERSION};
 use crate::name::Name;
@@ -116,6 +117,21 @@ pub enum RequestBody {
         /// The file or folder, as the emulator named it.
         name: Name,
     },
+    /// Make a socket like the emulator's and bind it. Answered by a descriptor that takes its place, or an errno.
+    Bind {
+        /// Where.
+        address: SocketAddress,
+        /// What is known of the emulator's socket.
+        socket: Socket,
+    },
+    /// Make a socket like the emulator's and connect it. Answered by a descriptor that takes its place, connected or about
+    /// to be, or an errno.
+    Connect {
+        /// To what.
+        address: SocketAddress,
+        /// What is known of the emulator's socket.
+        socket: Socket,
+    },
 }
 
 impl RequestBody {
@@ -123,7 +139,10 @@ impl RequestBody {
     #[must_use]
     pub const fn success(&self) -> Success {
         match self {
-            Self::Open { .. } | Self::Create { .. } | Self::ChangeMedium { .. } => Success::Descriptor,
+            Self::Open { .. } | Self::Create { .. } | Self::ChangeMedium { .. } | Self::Bind { .. } => {
+                Success::Descriptor
+            }
+            Self::Connect { .. } => Success::Connection,
             Self::Unlink { .. }
             | Self::Refused(_)
             | Self::CommitBegin { .. }
@@ -143,6 +162,8 @@ pub enum Success {
     Done,
     /// [`Outcome::Status`]
     Status,
+    /// [`Outcome::Descriptor`] or [`Outcome::Connecting`]
+    Connection,
 }
 
 /// A system call that the emulator tried and its profile does not allow.
@@ -166,7 +187,7 @@ pub struct Reply {
 /// How a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
-    /// Granted: this packet, and no other kind, carries exactly one descriptor.
+    /// Granted: this packet carries exactly one descriptor, as [`Outcome::Connecting`] does and no other kind.
     Descriptor,
     /// Done; there is nothing to hand over.
     Done,
@@ -174,6 +195,8 @@ pub enum Outcome {
     Errno(Errno),
     /// What is granted, and how much of it is used.
     Status(Status),
+    /// Granted: a socket whose connection is under way (`EINPROGRESS`).
+    Connecting,
 }
 
 /// What is granted to one emulator, and how much of it is used.

@@ -71,6 +71,8 @@ pub enum Answer<'descriptor> {
     Errno(Errno),
     /// What is granted, and how much of it is used.
     Status(Status),
+    /// Granted: a socket whose connection is under way. The client gets a duplicate.
+    Connecting(BorrowedFd<'descriptor>),
 }
 
 /// A client that has been welcomed.
@@ -107,11 +109,16 @@ impl ServerSession {
     pub fn reply(&mut self, id: RequestId, answer: Answer<'_>) -> Result<(), Error> {
         let success = self.in_flight.success(id).ok_or(Error::NotInFlight(id))?;
         let (outcome, descriptor) = match (answer, success) {
-            (Answer::Descriptor(descriptor), Success::Descriptor) => (Outcome::Descriptor, Some(descriptor)),
+            (Answer::Descriptor(descriptor), Success::Descriptor | Success::Connection) => {
+                (Outcome::Descriptor, Some(descriptor))
+            }
+            (Answer::Connecting(descriptor), Success::Connection) => (Outcome::Connecting, Some(descriptor)),
             (Answer::Done, Success::Done) => (Outcome::Done, None),
             (Answer::Status(status), Success::Status) => (Outcome::Status(status), None),
             (Answer::Errno(errno), _) => (Outcome::Errno(errno), None),
-            (Answer::Descriptor(_) | Answer::Done | Answer::Status(_), _) => return Err(Error::WrongAnswer(id)),
+            (Answer::Descriptor(_) | Answer::Connecting(_) | Answer::Done | Answer::Status(_), _) => {
+                return Err(Error::WrongAnswer(id));
+            }
         };
         match self.channel.try_send(&Reply { id, outcome }, descriptor) {
             Err(Error::Full) => Err(self.channel.poison(Violation::RepliesUnread)),

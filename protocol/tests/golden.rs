@@ -66,17 +66,20 @@ fn every_kind_of_message_has_a_sample() {
         RequestBody::ChangeMedium { .. } => 6,
         RequestBody::Status => 7,
         RequestBody::Resolve { .. } => 8,
+        RequestBody::Bind { .. } => 9,
+        RequestBody::Connect { .. } => 10,
     };
     let requests: BTreeSet<_> = samples::requests().iter().map(|(_, r)| kind(&r.body)).collect();
-    assert!(requests.into_iter().eq(0..9));
+    assert!(requests.into_iter().eq(0..11));
     let kind = |outcome: &Outcome| match outcome {
         Outcome::Descriptor => 0,
         Outcome::Done => 1,
         Outcome::Errno(_) => 2,
         Outcome::Status(_) => 3,
+        Outcome::Connecting => 4,
     };
     let replies: BTreeSet<_> = samples::replies().iter().map(|(_, r)| kind(&r.outcome)).collect();
-    assert!(replies.into_iter().eq(0..4));
+    assert!(replies.into_iter().eq(0..5));
 }
 
 /// A golden file that no sample has any more would go on to vouch for bytes that nobody sends.

@@ -31,17 +31,17 @@ fn greetings_that_are_none() {
         violation(ServerHandshake::new(server).unwrap().try_accept())
     };
     assert_eq!(refused(b"BRKR\x01", 0), Violation::Version { theirs: 1 });
-    assert_eq!(refused(b"BRKR\x03 and more", 0), Violation::Version { theirs: 3 });
-    assert_eq!(refused(b"BRKR\x02\x00", 0), Violation::TrailingBytes { count: 1 });
+    assert_eq!(refused(b"BRKR\x04 and more", 0), Violation::Version { theirs: 4 });
+    assert_eq!(refused(b"BRKR\x03\x00", 0), Violation::TrailingBytes { count: 1 });
     assert_eq!(refused(&request(1), 0), Violation::NotThisProtocol);
     let found = 1;
-    assert_eq!(refused(b"BRKR\x02", found), Violation::Descriptors { expected: 0, found });
+    assert_eq!(refused(b"BRKR\x03", found), Violation::Descriptors { expected: 0, found });
 }
 
 #[test]
 fn a_second_hello_is_no_request() {
     let (client, mut server) = raw_client();
-    send_bytes(&client, b"BRKR\x02");
+    send_bytes(&client, b"BRKR\x03");
     assert_eq!(violation(server.try_recv()), Violation::BadValue);
 }
 
@@ -134,14 +134,17 @@ fn the_wrong_kind_of_success() {
         (Success::Descriptor, Outcome::Descriptor),
         (Success::Done, Outcome::Done),
         (Success::Status, Outcome::Status(status())),
+        (Success::Connection, Outcome::Connecting),
     ];
     for (name, Request { body, .. }) in samples::requests() {
         for (success, outcome) in successes {
             let (server, mut client) = raw_server();
             let id = client.request(&body).unwrap();
-            let count = usize::from(outcome == Outcome::Descriptor);
+            let count = usize::from(matches!(outcome, Outcome::Descriptor | Outcome::Connecting));
             send_raw(&server, &bytes_of(&Reply { id, outcome }), file.as_fd(), count);
-            if success == body.success() {
+            // A connection that is there at once is a descriptor.
+            let at_once = (success, body.success()) == (Success::Descriptor, Success::Connection);
+            if success == body.success() || at_once {
                 assert_eq!(client.try_recv().unwrap().map(|(id, _)| id), Some(id), "{name}");
                 assert_eq!(client.in_flight(), 0);
             } else {

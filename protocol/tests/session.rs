@@ -91,13 +91,16 @@ fn an_answer_must_fit_its_request() {
         Success::Descriptor => Answer::Descriptor(own.as_fd()),
         Success::Done => Answer::Done,
         Success::Status => Answer::Status(status()),
+        Success::Connection => Answer::Connecting(own.as_fd()),
     };
     for (name, Request { body, .. }) in samples::requests() {
         let (mut client, mut server) = sessions(SocketMode::NonBlocking);
         let id = client.request(&body).unwrap();
         assert_eq!(server.recv().unwrap(), (id, body.clone()), "{name}");
-        for other in [Success::Descriptor, Success::Done, Success::Status] {
-            if other != body.success() {
+        for other in [Success::Descriptor, Success::Done, Success::Status, Success::Connection] {
+            // A connection that is there at once is a descriptor.
+            let at_once = (other, body.success()) == (Success::Descriptor, Success::Connection);
+            if other != body.success() && !at_once {
                 assert!(matches!(server.reply(id, answer(other)), Err(Error::WrongAnswer(_))), "{name}: {other:?}");
             }
         }
@@ -107,6 +110,7 @@ fn an_answer_must_fit_its_request() {
         let (answered, outcome) = client.recv().unwrap();
         let arrived = match outcome {
             ReplyOutcome::Descriptor(_) => Success::Descriptor,
+            ReplyOutcome::Connecting(_) => Success::Connection,
             ReplyOutcome::Done => Success::Done,
             ReplyOutcome::Status(arrived) => {
                 assert_eq!(arrived, status());
@@ -115,6 +119,22 @@ fn an_answer_must_fit_its_request() {
             ReplyOutcome::Errno(errno) => panic!("{name}: {errno:?}"),
         };
         assert_eq!((answered, arrived), (id, body.success()), "{name}");
+    }
+}
+
+#[test]
+fn a_connection_may_be_there_at_once() {
+    let (own, _) = pair();
+    let connects = |request: &Request| request.body.success() == Success::Connection;
+    let requests: Vec<_> = samples::requests().into_iter().filter(|(_, request)| connects(request)).collect();
+    assert!(!requests.is_empty());
+    for (name, Request { body, .. }) in requests {
+        let (mut client, mut server) = sessions(SocketMode::NonBlocking);
+        let id = client.request(&body).unwrap();
+        server.recv().unwrap();
+        server.reply(id, Answer::Descriptor(own.as_fd())).unwrap();
+        let (answered, outcome) = client.recv().unwrap();
+        assert!(answered == id && matches!(outcome, ReplyOutcome::Descriptor(_)), "{name}: {outcome:?}");
     }
 }
 

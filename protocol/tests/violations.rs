@@ -142,8 +142,41 @@ fn values_out_of_bounds() {
     }
     let mode_010000 = [1, 3, 1, b'a', 0, 0, 0x80, 0x20];
     assert_eq!(broker_sees(&mode_010000, 0), Violation::BadValue);
-    assert_eq!(broker_sees(&[1, 9], 0), Violation::BadValue, "request kind 9");
+    assert_eq!(broker_sees(&[1, 11], 0), Violation::BadValue, "request kind 11");
     assert_eq!(broker_sees(&[1, 0xff, 0xff, 0xff, 0xff, 0xf], 0), Violation::BadValue, "the last request kind");
+}
+
+#[test]
+fn sockets_out_of_bounds() {
+    let socket = [0, 0, 0, 0, 0];
+    for kind in [9, 10] {
+        let asking = |address: &[u8], socket: &[u8]| broker_sees(&[&[1, kind], address, socket].concat(), 0);
+        assert_eq!(asking(&[0, 0], &socket), Violation::BadValue, "kind {kind}: no name");
+        assert_eq!(asking(&[0, 3, b'a', 0, b'b'], &socket), Violation::BadValue, "kind {kind}: a path with a NUL");
+        let too_long = [&[0, 109][..], &[b'a'; 109]].concat();
+        assert_eq!(asking(&too_long, &socket), Violation::BadValue, "kind {kind}: 109 bytes");
+        assert_eq!(asking(&[3, 0], &socket), Violation::BadValue, "kind {kind}: family 3");
+        let port_65536 = [1, 127, 0, 0, 1, 0x80, 0x80, 4];
+        assert!(matches!(asking(&port_65536, &socket), Violation::BadValue | Violation::Malformed(_)), "kind {kind}");
+        assert_eq!(asking(&[0, 1, b'a'], &[2, 0, 0, 0, 0]), Violation::BadValue, "kind {kind}: socket kind 2");
+        for option in 1..5 {
+            let mut socket = socket;
+            socket[option] = 2;
+            let seen = asking(&[0, 1, b'a'], &socket);
+            assert!(
+                matches!(seen, Violation::BadValue | Violation::Malformed(_)),
+                "kind {kind}: option {option}: {seen}"
+            );
+        }
+        assert_eq!(asking(&[0, 1, b'a'], &[0; 6]), Violation::TrailingBytes { count: 1 });
+
+        // The longest name, and one of NULs alone, which is abstract.
+        for name in [&[b'a'; 108][..], &[0; 108]] {
+            let (client, mut server) = raw_client();
+            send_bytes(&client, &[&[1, kind, 0, 108][..], name, &socket].concat());
+            assert!(server.try_recv().unwrap().is_some());
+        }
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use protocol::{
     AccessMode, Errno, FileMode, Hello, Name, OpenBits, OpenFlags, Outcome, RefusedCall, Reply, Request, RequestBody,
-    RequestId, Status, Welcome,
+    RequestId, Socket, SocketAddress, SocketKind, Status, UnixName, Welcome,
 };
 
 /// `AUDIT_ARCH_X86_64` (`linux/audit.h`).
@@ -12,6 +12,7 @@ const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
 pub fn requests() -> Vec<(&'static str, Request)> {
     let request = |id, body| Request { id: RequestId(id), body };
     let mut requests = widest_requests();
+    requests.extend(socket_requests());
     requests.extend([
         ("request-open", request(1, open())),
         ("request-unlink", request(300, RequestBody::Unlink { name: name("/run/a.pid") })),
@@ -38,6 +39,29 @@ fn widest_requests() -> Vec<(&'static str, Request)> {
         ("request-change-medium-widest", RequestBody::ChangeMedium { name: name(), flags }),
     ];
     bodies.map(|(file, body)| (file, Request { id: RequestId(u32::MAX), body })).into()
+}
+
+/// An address of each family, and each kind of UNIX name.
+fn socket_requests() -> Vec<(&'static str, Request)> {
+    let unix = |name: &[u8]| SocketAddress::Unix(UnixName::new(name).unwrap());
+    let v4 = SocketAddress::V4 { ip: [127, 0, 0, 1], port: 5900 };
+    let mut ip = [0; 16];
+    ip[15] = 1;
+    let v6 = SocketAddress::V6 { ip, port: 4444, scope: 0 };
+    let widest = SocketAddress::V6 { ip: [0xff; 16], port: u16::MAX, scope: u32::MAX };
+    let server =
+        Socket { kind: SocketKind::Stream, nonblocking: false, reuse_address: true, keep_alive: false, v6_only: false };
+    let client = Socket { nonblocking: true, reuse_address: false, keep_alive: true, ..server };
+    let every =
+        Socket { kind: SocketKind::Datagram, nonblocking: true, reuse_address: true, keep_alive: true, v6_only: true };
+    let request = |id, body| Request { id: RequestId(id), body };
+    vec![
+        ("request-bind", request(9, RequestBody::Bind { address: unix(b"/run/a.qmp"), socket: server })),
+        ("request-bind-inet", request(10, RequestBody::Bind { address: v4, socket: server })),
+        ("request-bind-widest", request(u32::MAX, RequestBody::Bind { address: widest, socket: every })),
+        ("request-connect", request(11, RequestBody::Connect { address: v6, socket: client })),
+        ("request-connect-abstract", request(12, RequestBody::Connect { address: unix(b"\0vm/1"), socket: client })),
+    ]
 }
 
 fn name(text: &str) -> Name {
@@ -73,6 +97,7 @@ pub fn replies() -> Vec<(&'static str, Reply)> {
     vec![
         ("reply-descriptor", Reply { id: RequestId(1), outcome: Outcome::Descriptor }),
         ("reply-done", Reply { id: RequestId(300), outcome: Outcome::Done }),
+        ("reply-connecting", Reply { id: RequestId(11), outcome: Outcome::Connecting }),
         ("reply-errno", Reply { id: RequestId(2), outcome: errno(13) }),
         ("reply-errno-widest", Reply { id: RequestId(u32::MAX), outcome: errno(4095) }),
         ("reply-status", Reply { id: RequestId(7), outcome: Outcome::Status(super::status()) }),
