@@ -14,13 +14,14 @@ use std::process::ExitCode;
 use std::{env, fs};
 
 /// The profiles: name of the file, name of the constant.
-const PROFILES: [(&str, &str); 6] = [
+const PROFILES: [(&str, &str); 7] = [
     ("qemu-system.toml", "QEMU_SYSTEM"),
     ("qemu-img.toml", "QEMU_IMG"),
     ("qemu-storage.toml", "QEMU_STORAGE"),
     ("agent.toml", "AGENT"),
     ("broker.toml", "BROKER"),
     ("prober.toml", "PROBER"),
+    ("relay.toml", "RELAY"),
 ];
 
 fn main() -> ExitCode {

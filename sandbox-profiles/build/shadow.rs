@@ -4,8 +4,15 @@
 use crate::check::Rule;
 use crate::source::{Feature, Mistake};
 
-const FEATURES: [Feature; 4] =
-    [Feature::FilterTerminalIoctls, Feature::IoUring, Feature::SignalsUnscoped, Feature::Forks];
+const FEATURES: [Feature; 7] = [
+    Feature::FilterTerminalIoctls,
+    Feature::IoUring,
+    Feature::SignalsUnscoped,
+    Feature::Forks,
+    Feature::SharedFolders,
+    Feature::SharedModes,
+    Feature::Sockets,
+];
 
 /// Looks at each pair of rules for one call that exist together in some variant.
 ///

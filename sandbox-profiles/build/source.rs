@@ -120,6 +120,12 @@ pub enum Feature {
     SignalsUnscoped,
     /// The emulator forks.
     Forks,
+    /// Folders are shared.
+    SharedFolders,
+    /// Folders are shared whose owners and modes are the host's.
+    SharedModes,
+    /// The broker makes sockets.
+    Sockets,
 }
 
 /// One condition on one argument.

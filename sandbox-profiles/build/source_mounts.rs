@@ -74,6 +74,10 @@ pub enum Place {
     Device,
     /// Private folders.
     Private,
+    /// Folders that are shared with the guest.
+    Shared,
+    /// Folders that are shared with the guest, which it may not write (`readonly=on`).
+    SharedReadOnly,
 }
 
 /// A path and its reason.

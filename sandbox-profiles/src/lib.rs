@@ -46,12 +46,14 @@ pub enum Profile {
     Broker,
     /// The throw-away process that reads image headers.
     Prober,
+    /// The process that carries datagrams between the emulator and the host's sockets.
+    Relay,
 }
 
 impl Profile {
     /// Every profile.
-    pub const ALL: [Self; 6] =
-        [Self::QemuSystem, Self::QemuImg, Self::QemuStorage, Self::Agent, Self::Broker, Self::Prober];
+    pub const ALL: [Self; 7] =
+        [Self::QemuSystem, Self::QemuImg, Self::QemuStorage, Self::Agent, Self::Broker, Self::Prober, Self::Relay];
 
     /// Those of programs in the sandbox, for which an agent answers.
     pub const CONFINED: [Self; 3] = [Self::QemuSystem, Self::QemuImg, Self::QemuStorage];
@@ -66,6 +68,7 @@ impl Profile {
             Self::Agent => "agent",
             Self::Broker => "broker",
             Self::Prober => "prober",
+            Self::Relay => "relay",
         }
     }
 
@@ -77,6 +80,7 @@ impl Profile {
             Self::Agent => &generated::AGENT,
             Self::Broker => &generated::BROKER,
             Self::Prober => &generated::PROBER,
+            Self::Relay => &generated::RELAY,
         }
     }
 }

@@ -84,6 +84,12 @@ pub enum Feature {
     SignalsUnscoped,
     /// The command line makes the emulator fork (`-daemonize`, `-async-teardown`).
     Forks,
+    /// The command line shares folders with the guest (`-virtfs`, `-fsdev local`).
+    SharedFolders,
+    /// One of them is written, and what the guest sets of owners and modes is the host's (`passthrough`, `none`).
+    SharedModes,
+    /// The command line names sockets, which the broker makes for the emulator.
+    Sockets,
 }
 
 impl Feature {
@@ -95,12 +101,15 @@ impl Feature {
             Self::IoUring => "io-uring",
             Self::SignalsUnscoped => "signals-unscoped",
             Self::Forks => "forks",
+            Self::SharedFolders => "shared-folders",
+            Self::SharedModes => "shared-modes",
+            Self::Sockets => "sockets",
         }
     }
 }
 
-/// Which variant of a profile is wanted. The default is the common case: no terminal, no io_uring, no fork,
-/// and a kernel whose Landlock scopes signals.
+/// Which variant of a profile is wanted. The default is the common case: no terminal, no io_uring, no fork, no
+/// shared folder, and a kernel whose Landlock scopes signals.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Variant {
     /// Refuse the ioctls that push input into a terminal. Costs each ioctl some 25 ns where no other
@@ -110,6 +119,13 @@ pub struct Variant {
     pub io_uring: bool,
     /// Allow processes beside threads: a child could outlive the emulator with all its descriptors.
     pub forks: bool,
+    /// Allow new names, times and attributes, which folders that are shared with the guest need. Landlock keeps the names
+    /// in those folders.
+    pub shared_folders: bool,
+    /// Allow changes of owner and mode, which reach the granted images' modes too.
+    pub shared_modes: bool,
+    /// Make sockets, bind and connect them: the broker's, for a command line that names some.
+    pub sockets: bool,
     /// Signals go to this process (thread group id) only; for kernels whose Landlock has no signal
     /// scope (ABI below 6).
     pub signals_only_to: Option<u32>,
@@ -124,6 +140,9 @@ impl Variant {
             Feature::IoUring => self.io_uring,
             Feature::SignalsUnscoped => self.signals_only_to.is_some(),
             Feature::Forks => self.forks,
+            Feature::SharedFolders => self.shared_folders,
+            Feature::SharedModes => self.shared_modes,
+            Feature::Sockets => self.sockets,
         }
     }
 }

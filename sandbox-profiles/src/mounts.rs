@@ -136,6 +136,10 @@ pub enum Place {
     Device,
     /// Each [`PrivateFolder`].
     Private,
+    /// Folders that are shared with the guest.
+    Shared,
+    /// Folders that are shared with the guest, which it may not write (`readonly=on`).
+    SharedReadOnly,
 }
 
 /// Rights on one kind of place. Rights that only folders can carry must be left out of a rule on a

@@ -171,7 +171,7 @@ fn nobody_is_asked_where_nobody_answers() {
 fn the_shipped_profiles_pass_for_both_architectures() {
     for architecture in ["x86_64", "aarch64"] {
         let calls = calls::numbers(architecture).unwrap();
-        for file in ["qemu-system", "agent", "broker", "prober"] {
+        for file in ["qemu-system", "agent", "broker", "prober", "relay"] {
             let path = format!("{}/profiles/{file}.toml", env!("CARGO_MANIFEST_DIR"));
             let profile = source::profile(&std::fs::read_to_string(path).unwrap()).unwrap();
             let checked = check::profile(&profile, architecture, &calls);

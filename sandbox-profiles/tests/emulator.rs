@@ -68,6 +68,7 @@ fn dangerous_calls_are_never_allowed_in_the_sandbox() {
         "execveat",
         "bind",
         "connect",
+        "listen",
         "io_uring_setup",
         "shmget",
         "msgget",
@@ -115,7 +116,7 @@ fn assert_never_allowed(profile: Profile, name: &str) {
 /// What an emulator does and a program that only works on images never does.
 #[test]
 fn programs_for_images_have_no_more_than_they_need() {
-    for name in ["socket", "socketpair", "accept4", "listen", "recvmsg", "memfd_create", "wait4", "setsid", "umask"] {
+    for name in ["bind", "socketpair", "accept4", "listen", "sendmmsg", "memfd_create", "wait4", "setsid", "umask"] {
         assert_never_allowed(Profile::QemuImg, name);
     }
     for name in ["seccomp", "mlockall", "sched_setaffinity", "fchdir", "pause"] {
@@ -176,6 +177,9 @@ fn a_tap_is_good_for_frames_and_not_for_managing_the_interface() {
         libc::TUNGETDEVNETNS,
         0x8924, // SIOCSIFHWADDR, linux/sockios.h
         0x894c, // SIOCGSKNS, the same
+        0x8901, // FIOSETOWN, asm-generic/sockios.h
+        0x8912, // SIOCGIFCONF, linux/sockios.h
+        0x8933, // SIOCGIFINDEX, the same
     ];
     for request in refused {
         for high_half in [0, 1 << 32, u64::MAX << 32] {
@@ -201,6 +205,78 @@ fn a_tap_is_good_for_frames_and_not_for_managing_the_interface() {
     ];
     for request in allowed {
         assert_eq!(ioctl(request), libc::SECCOMP_RET_ALLOW, "{request:#x}");
+    }
+}
+
+/// What becomes of a call with these arguments in a profile.
+fn verdict(profile: Profile, name: &str, arguments: [u64; 6]) -> u32 {
+    let program = compile(profile, &Variant::default()).unwrap();
+    let number = rules(profile).find(|rule| rule.call == name).unwrap().number;
+    run(&program.instructions, &Call::native(number, arguments)).action
+}
+
+#[test]
+fn no_socket_connects_while_it_sends() {
+    let refused = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
+    let flags = libc::MSG_FASTOPEN as u64;
+    for profile in Profile::CONFINED {
+        for (name, index) in [("sendto", 3), ("sendmsg", 2), ("sendmmsg", 3)] {
+            if name == "sendmmsg" && profile == Profile::QemuImg {
+                continue;
+            }
+            for value in [flags, flags | libc::MSG_NOSIGNAL as u64, flags | 1 << 40] {
+                let mut arguments = [0; 6];
+                arguments[index] = value;
+                assert_eq!(verdict(profile, name, arguments), refused, "{profile:?} {name} {value:#x}");
+            }
+            let mut arguments = [0; 6];
+            arguments[index] = (libc::MSG_NOSIGNAL | libc::MSG_ZEROCOPY) as u64;
+            assert_eq!(verdict(profile, name, arguments), libc::SECCOMP_RET_ALLOW, "{profile:?} {name}");
+        }
+    }
+}
+
+#[test]
+fn a_socket_can_be_tuned_and_not_be_led_elsewhere() {
+    let option = |profile, level: i32, option: i32| {
+        let level = u64::from(level.unsigned_abs());
+        verdict(profile, "setsockopt", [3, level, u64::from(option.unsigned_abs()), 0, 4, 0])
+    };
+    // `util/qemu-sockets.c`, `util/oslib-posix.c` and `io/channel-socket.c` of QEMU 7.2 and 10.0.
+    let allowed = [
+        (libc::SOL_SOCKET, libc::SO_REUSEADDR),
+        (libc::SOL_SOCKET, libc::SO_KEEPALIVE),
+        (libc::SOL_SOCKET, libc::SO_ZEROCOPY),
+        (libc::IPPROTO_TCP, libc::TCP_NODELAY),
+        (libc::IPPROTO_TCP, libc::TCP_CORK),
+        (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY),
+    ];
+    for (level, name) in allowed {
+        assert_eq!(option(Profile::QemuSystem, level, name), libc::SECCOMP_RET_ALLOW, "{level} {name}");
+    }
+    let refused = [
+        (libc::SOL_SOCKET, libc::SO_BINDTODEVICE),
+        (libc::SOL_SOCKET, libc::SO_ATTACH_FILTER),
+        (libc::SOL_SOCKET, libc::SO_DETACH_FILTER),
+        (libc::SOL_SOCKET, libc::SO_LOCK_FILTER),
+        (libc::SOL_SOCKET, libc::SO_ATTACH_BPF),
+        (libc::SOL_SOCKET, libc::SO_REUSEPORT),
+        (libc::SOL_SOCKET, libc::SO_BROADCAST),
+        (libc::SOL_SOCKET, libc::SO_MARK),
+        (libc::IPPROTO_IP, libc::IP_OPTIONS),
+        (libc::IPPROTO_IP, libc::IP_ADD_MEMBERSHIP),
+        (libc::IPPROTO_IP, libc::IP_TRANSPARENT),
+        (libc::IPPROTO_IPV6, libc::IPV6_ADDRFORM),
+        (libc::IPPROTO_TCP, libc::TCP_FASTOPEN),
+        (libc::IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT),
+        (libc::IPPROTO_TCP, libc::TCP_REPAIR),
+        (libc::IPPROTO_TCP, libc::TCP_ULP),
+        (libc::IPPROTO_TCP, libc::TCP_CONGESTION),
+    ];
+    for profile in Profile::CONFINED {
+        for (level, name) in refused {
+            assert_eq!(option(profile, level, name), libc::SECCOMP_RET_USER_NOTIF, "{profile:?} {level} {name}");
+        }
     }
 }
 

@@ -26,7 +26,15 @@ fn programs(profile: Profile) -> Vec<(Variant, Program)> {
     for filter_terminal_ioctls in flags {
         for io_uring in flags {
             for signals_only_to in [None, Some(PROCESS)] {
-                let variant = Variant { filter_terminal_ioctls, io_uring, forks: io_uring, signals_only_to };
+                let variant = Variant {
+                    filter_terminal_ioctls,
+                    io_uring,
+                    forks: io_uring,
+                    shared_folders: io_uring,
+                    shared_modes: io_uring,
+                    sockets: io_uring,
+                    signals_only_to,
+                };
                 out.push((variant, compile(profile, &variant).unwrap()));
             }
         }

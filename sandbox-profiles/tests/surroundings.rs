@@ -36,14 +36,18 @@ fn nothing_of_the_host_is_mounted_that_names_users_or_processes() {
 }
 
 #[test]
-fn only_programs_may_be_executed_and_only_private_folders_written() {
+fn only_programs_may_be_executed_and_only_private_and_shared_folders_written() {
     let may = |place, right| grants(place).any(|grant| grant.rights.contains(&right));
-    for place in [Place::ReadOnly, Place::Program, Place::Device, Place::Private] {
+    let all = [Place::ReadOnly, Place::Program, Place::Device, Place::Private, Place::Shared, Place::SharedReadOnly];
+    for place in all {
         assert_eq!(may(place, LandlockRight::Execute), place == Place::Program);
-        assert_eq!(may(place, LandlockRight::MakeReg), place == Place::Private);
+        assert_eq!(may(place, LandlockRight::MakeReg), matches!(place, Place::Private | Place::Shared));
+        assert_eq!(may(place, LandlockRight::MakeSock), place == Place::Shared);
         assert!(may(place, LandlockRight::ReadFile));
-        assert!(!may(place, LandlockRight::IoctlDev) && !may(place, LandlockRight::MakeSock));
+        assert!(!may(place, LandlockRight::IoctlDev));
+        assert!(!may(place, LandlockRight::MakeChar) && !may(place, LandlockRight::MakeBlock));
     }
+    assert!(!may(Place::SharedReadOnly, LandlockRight::WriteFile));
     assert!(!may(Place::ReadOnly, LandlockRight::WriteFile));
     assert!(!may(Place::Program, LandlockRight::WriteFile));
 }
