@@ -5,6 +5,8 @@
 //! Sources: `bdrv_fill_options`, `bdrv_open_inherit` and `bdrv_inherited_options` in QEMU's `block.c`, and
 //! `qapi/block-core.json`; 7.2 and 10.0 agree in all that is used here.
 
+pub(super) mod remote;
+
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::RawFd;
@@ -14,7 +16,7 @@ use super::draft::{Draft, Group};
 use super::driver::{self, Driver};
 use super::error::Error;
 use super::filename;
-use super::value;
+use super::value::{self, Pairs};
 
 /// The options of one node and of all below it, with dotted keys.
 pub(super) type Keys = BTreeMap<String, OsString>;
@@ -32,6 +34,10 @@ pub(super) struct Node {
     pub(super) file: Option<OsString>,
     /// The inherited descriptor that this name stands for.
     pub(super) descriptor: Option<RawFd>,
+    /// The server that it connects to, as keys of a `SocketAddress` behind `server.`.
+    pub(super) server: Option<Pairs>,
+    /// A name with a protocol, at which QEMU looks as if it were a file.
+    pub(super) looked_at: Option<OsString>,
     /// Where the `-drive` stands in `argv` that says nothing of the host's cache for this node.
     pub(super) silent_word: Option<usize>,
     /// `cache.direct=`.
@@ -140,6 +146,8 @@ pub(super) fn build(option: &str, keys: Keys, name: Option<OsString>, bare: bool
         driver: driver_name,
         file: None,
         descriptor: None,
+        server: None,
+        looked_at: None,
         silent_word: None,
         direct: switch(option, &mut keys, "cache.direct")?,
         read_only: switch(option, &mut keys, "read-only")?,
@@ -150,10 +158,15 @@ pub(super) fn build(option: &str, keys: Keys, name: Option<OsString>, bare: bool
         window: keys.contains_key("offset") || keys.contains_key("size"),
     };
     let leaf = match kind {
-        Some(kind) => matches!(kind, Driver::Protocol | Driver::Nothing),
+        Some(kind) => matches!(kind, Driver::Protocol | Driver::Nothing | Driver::Remote),
         None => bare,
     };
-    if leaf {
+    let named = node.driver.is_none() && name.as_deref().is_some_and(remote::is_name);
+    if leaf && (kind == Some(Driver::Remote) || named) {
+        let driver = node.driver.get_or_insert_with(|| "nbd".to_owned());
+        node.server = remote::take(option, driver, &mut keys, name.as_deref())?;
+        node.looked_at = name.filter(|name| remote::is_name(name));
+    } else if leaf {
         let literal = keys.remove("filename");
         let opened = filename::resolve(option, node.driver.as_deref(), literal, name)?;
         node.file = opened.file;
@@ -235,11 +248,12 @@ fn refuse_unknown(option: &str, keys: &Keys) -> Result<(), Error> {
 }
 
 fn refused_driver(option: &str, name: &str) -> Error {
-    Error::not_served(
-        option,
-        format!("the block driver {name}"),
-        "use an image or device on this host, or hand an open one over with -add-fd",
-    )
+    const INSTEAD: &str = "use an image or device on this host, or hand an open one over with -add-fd";
+    let what = format!("the block driver {name}");
+    match driver::refused(name) {
+        Some(outside) => Error::not_served(option, what, format!("it reaches for {outside}: {INSTEAD}")),
+        None => Error::not_known(option, what, INSTEAD),
+    }
 }
 
 fn take_below(keys: &mut Keys, key: &str) -> Keys {
@@ -272,7 +286,7 @@ mod tests {
     #[test]
     fn drivers_and_keys_that_reach_elsewhere_are_refused() {
         for value in [
-            "driver=nbd,server.type=unix,server.path=/x",
+            "driver=nfs,server.type=inet,server.host=h,path=/x",
             "driver=vvfat,dir=/",
             "driver=nvme,device=0000:01:00.0,namespace=1",
             "driver=raw,file.driver=ssh,file.path=x",

@@ -1,12 +1,17 @@
 //! Character devices: `-chardev`, and the short forms of `-serial`, `-monitor`, `-qmp` and others.
 
-use std::ffi::OsStr;
+mod compat;
+mod socket;
+
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
+
+use self::compat::Form;
 
 use super::draft::{Draft, Group, OpenedBy};
 use super::error::Error;
 use super::resource::Kind;
-use super::value::Pairs;
+use super::value::{Pairs, is_help};
 
 /// What a backend reaches for.
 enum Backend {
@@ -14,13 +19,21 @@ enum Backend {
     Inside,
     /// Writes the file `path=`, and reads `input-path=`.
     File,
-    /// A socket; an open one can be named with `fd=`.
+    /// A socket by address; an open one can be named with `fd=`.
     Socket,
+    /// A socket for datagrams.
+    Udp,
+    /// A new pseudo-terminal.
+    Pty,
+    /// The FIFOs `PATH.in` and `PATH.out`, or whatever is at `path=`.
+    Pipe,
+    /// The serial or parallel port `path=`.
+    Port,
     /// Something outside.
     Later(&'static str),
 }
 
-const STDIO: &str = "use stdio, null, file, or socket with fd=N";
+const STDIO: &str = "use stdio, null, file or socket";
 
 /// All backends of QEMU 7.2 and 10.0 (`ChardevBackendKind` in `qapi/char.json`, and QEMU's aliases).
 const BACKENDS: &[(&str, Backend)] = &[
@@ -38,16 +51,17 @@ const BACKENDS: &[(&str, Backend)] = &[
     ("console", Backend::Inside),      // Windows only
     ("file", Backend::File),
     ("socket", Backend::Socket),
-    ("udp", Backend::Later(STDIO)),
-    ("pipe", Backend::Later(STDIO)),
-    ("pty", Backend::Later(STDIO)),
-    ("serial", Backend::Later(STDIO)), // a serial port of the host
-    ("tty", Backend::Later(STDIO)),
-    ("parallel", Backend::Later(STDIO)),
-    ("parport", Backend::Later(STDIO)),
+    ("udp", Backend::Udp),
+    ("pipe", Backend::Pipe),
+    ("pty", Backend::Pty),
+    ("serial", Backend::Port),
+    ("tty", Backend::Port),
+    ("parallel", Backend::Port),
+    ("parport", Backend::Port),
+    ("dbus", Backend::Later(STDIO)),
     ("braille", Backend::Later("use usb-kbd and -nographic")), // connects to brltty
-    ("spicevmc", Backend::Later(STDIO)),
-    ("spiceport", Backend::Later(STDIO)),
+    ("spicevmc", Backend::Inside),                             // channels of QEMU's own SPICE server
+    ("spiceport", Backend::Inside),
 ];
 
 /// `-chardev`.
@@ -56,24 +70,27 @@ const BACKENDS: &[(&str, Backend)] = &[
 /// [`Error::NotServed`] for backends that reach outside, [`Error::Malformed`] for odd values.
 pub(super) fn read(draft: &mut Draft<'_>, group: &Group) -> Result<(), Error> {
     let (option, pairs) = (&group.option, &group.pairs);
+    if pairs.help || pairs.get("backend").is_some_and(is_help) {
+        draft.line.informational = true;
+        return Ok(());
+    }
     let name = pairs.text("backend").unwrap_or_default();
     let backend = BACKENDS.iter().find(|(n, _)| *n == name).map(|(_, b)| b);
     match backend {
         Some(Backend::Inside) => {}
         Some(Backend::File) => file(draft, option, pairs)?,
-        Some(Backend::Socket) => match pairs.name("fd") {
-            Some(fd) if pairs.get("path").is_none() && pairs.get("host").is_none() => {
-                draft.descriptor(option, fd)?;
-            }
-            _ => return Err(refused_socket(option, "the socket")),
-        },
+        Some(Backend::Socket) => socket::stream(draft, option, pairs)?,
+        Some(Backend::Udp) => socket::datagram(draft, option, pairs)?,
+        Some(Backend::Pty) => pty(draft, option, pairs)?,
+        Some(Backend::Pipe) => pairs.name("path").map_or(Ok(()), |path| pipe(draft, option, path))?,
+        Some(Backend::Port) => pairs.name("path").map_or(Ok(()), |path| port(draft, option, path))?,
         Some(Backend::Later(instead)) => {
             let what = format!("the character device {name}");
             return Err(Error::not_served(option, what, *instead));
         }
         None => {
             let what = format!("the character device {name:?}");
-            return Err(Error::not_served(option, what, STDIO));
+            return Err(Error::not_known(option, what, STDIO));
         }
     }
     log(draft, option, pairs)
@@ -90,6 +107,30 @@ fn file(draft: &mut Draft<'_>, option: &str, pairs: &Pairs) -> Result<(), Error>
     Ok(())
 }
 
+/// A new pseudo-terminal. Since QEMU 10.0 a link to it can be asked for, whose target nobody knows beforehand.
+fn pty(draft: &mut Draft<'_>, option: &str, pairs: &Pairs) -> Result<(), Error> {
+    if pairs.name("path").is_some() {
+        let instead = "leave out the path: QEMU prints the terminal's name, and query-chardev tells it";
+        return Err(Error::not_served(option, "the link to a new terminal", instead));
+    }
+    draft.line.terminals = true;
+    Ok(())
+}
+
+/// QEMU tries `PATH.in` and `PATH.out`, and takes the path itself if one of them cannot be opened
+/// (`qemu_chr_open_pipe` in `chardev/char-pipe.c`).
+fn pipe(draft: &mut Draft<'_>, option: &str, path: &OsStr) -> Result<(), Error> {
+    for suffix in ["", ".in", ".out"] {
+        let name = OsString::from_iter([path, OsStr::new(suffix)]);
+        draft.file(option, &name, Kind::Stream, OpenedBy::QemuOpen)?;
+    }
+    Ok(())
+}
+
+fn port(draft: &mut Draft<'_>, option: &str, path: &OsStr) -> Result<(), Error> {
+    draft.file(option, path, Kind::Stream, OpenedBy::QemuOpen)
+}
+
 /// Every backend can copy what it sends to `logfile=`.
 fn log(draft: &mut Draft<'_>, option: &str, pairs: &Pairs) -> Result<(), Error> {
     let append = pairs.switch(option, "logappend")?.unwrap_or(false);
@@ -97,11 +138,6 @@ fn log(draft: &mut Draft<'_>, option: &str, pairs: &Pairs) -> Result<(), Error> 
         Some(path) => draft.file(option, path, Kind::OutputFile { append }, OpenedBy::QemuOpen),
         None => Ok(()),
     }
-}
-
-fn refused_socket(option: &str, what: &str) -> Error {
-    let instead = "use stdio, or hand an open socket over: -chardev socket,id=ID,fd=N and chardev:ID";
-    Error::not_served(option, what, instead)
 }
 
 /// The short form: `-serial`, `-parallel`, `-monitor`, `-qmp`, `-debugcon`, `-gdb`, `-qtest`.
@@ -117,19 +153,53 @@ pub(super) fn short(draft: &mut Draft<'_>, option: &str, value: &OsStr) -> Resul
         let kind = Kind::OutputFile { append: false };
         return draft.file(option, OsStr::from_bytes(path), kind, OpenedBy::QemuOpen);
     }
+    if form == b"pty" {
+        draft.line.terminals = true;
+        return Ok(());
+    }
+    if let Some(path) = form.strip_prefix(b"pipe:") {
+        return pipe(draft, option, OsStr::from_bytes(path));
+    }
+    if form.starts_with(b"/dev/") {
+        return port(draft, option, OsStr::from_bytes(form));
+    }
     let inside = matches!(form, b"" | b"none" | b"null" | b"stdio" | b"msmouse" | b"wctablet" | b"testdev")
         || form.starts_with(b"vc")
         || form.starts_with(b"chardev:");
     if inside {
         return Ok(());
     }
-    let form = String::from_utf8_lossy(form);
-    let socket =
-        ["unix:", "tcp:", "udp:", "telnet:", "tn3270:", "websocket:"].iter().any(|start| form.starts_with(start));
-    if socket {
-        return Err(refused_socket(option, "the socket"));
+    match compat::read(option, form)? {
+        Form::Socket(pairs) => {
+            let option = option.to_owned();
+            self::read(draft, &Group { name: "chardev", option, pairs, read, from_file: false, word: None })
+        }
+        Form::Refused => Ok(()),
+        Form::Other => {
+            let form = String::from_utf8_lossy(form);
+            Err(Error::not_served(option, format!("the character device {form:?}"), STDIO))
+        }
     }
-    Err(Error::not_served(option, format!("the character device {form:?}"), STDIO))
+}
+
+/// `-gdb`: QEMU listens on TCP whatever else is said (`gdbserver_start` in its `gdbstub`).
+///
+/// # Errors
+/// As [`short`].
+pub(super) fn gdb(draft: &mut Draft<'_>, option: &str, value: &OsStr) -> Result<(), Error> {
+    let mut value = OsString::from(value);
+    if value.as_bytes().starts_with(b"tcp:") {
+        value.push(",wait=off,nodelay=on,server=on");
+    }
+    short(draft, option, &value)
+}
+
+/// `-s`, which is `-gdb tcp::1234`.
+///
+/// # Errors
+/// As [`short`].
+pub(super) fn default_gdb(draft: &mut Draft<'_>, option: &str) -> Result<(), Error> {
+    gdb(draft, option, OsStr::new("tcp::1234"))
 }
 
 /// `-monitor`: QEMU takes every word that begins with `none` for none.
@@ -159,6 +229,7 @@ mod tests {
             &["-serial", "chardev:c", "-chardev", "ringbuf,id=c,size=64k"],
             &["-chardev", "null,id=a", "-mon", "chardev=a,mode=control"],
             &["-chardev", "stdio,id=a,mux=on,signal=off"],
+            &["-chardev", "spicevmc,id=a,name=vdagent", "-chardev", "spiceport,id=b,name=org.x.0"],
             &["-serial", "file:/dev/null"],
             &["-chardev", "file,id=a,path=/dev/fdset/3,append=on"],
         ]);
@@ -185,6 +256,12 @@ mod tests {
     }
 
     #[test]
+    fn asking_for_the_list_starts_nothing() {
+        assert!(line(&["-chardev", "help"]).unwrap().informational);
+        assert!(line(&["-chardev", "socket,help"]).unwrap().informational);
+    }
+
+    #[test]
     fn an_open_socket_is_a_descriptor() {
         let found = line(&["-chardev", "socket,id=m,fd=30,server=on,wait=off", "-mon", "m"]).unwrap();
         assert_eq!(found.descriptors, [30].into());
@@ -192,24 +269,43 @@ mod tests {
     }
 
     #[test]
-    fn sockets_and_host_devices_are_refused() {
+    fn terminals_are_counted_and_named_ones_are_devices() {
+        for words in [["-serial", "pty"], ["-monitor", "pty"], ["-serial", "mon:pty"], ["-chardev", "pty,id=a"]] {
+            let found = line(&words).unwrap();
+            assert!(found.terminals && found.resources.is_empty(), "{words:?}");
+        }
+        assert!(!line(&["-serial", "stdio"]).unwrap().terminals);
+        for (words, name) in [
+            (["-serial", "/dev/ttyS0"], "/dev/ttyS0"),
+            (["-monitor", "/dev/pts/3"], "/dev/pts/3"),
+            (["-parallel", "/dev/parport0"], "/dev/parport0"),
+            (["-chardev", "serial,id=a,path=/dev/tty1"], "/dev/tty1"),
+            (["-chardev", "tty,id=a,path=t"], "t"),
+            (["-chardev", "parallel,id=a,path=/dev/parport1"], "/dev/parport1"),
+            (["-chardev", "parport,id=a,path=/dev/parport1"], "/dev/parport1"),
+        ] {
+            assert_eq!(names(&line(&words).unwrap()), [(name, &Kind::Stream)], "{words:?}");
+        }
+    }
+
+    #[test]
+    fn a_pipe_is_two_fifos_or_one() {
+        for words in [["-serial", "pipe:p"], ["-chardev", "pipe,id=a,path=p"]] {
+            let found = line(&words).unwrap();
+            let wanted = ["p", "p.in", "p.out"].map(|name| (name, &Kind::Stream));
+            assert_eq!(names(&found), wanted, "{words:?}");
+        }
+    }
+
+    #[test]
+    fn links_to_terminals_and_servers_of_the_host_are_refused() {
         assert_not_served(&[
-            &["-qmp", "unix:/x,server=on"],
-            &["-qmp", "unix:fd=3"],
-            &["-serial", "tcp::4444,server"],
-            &["-serial", "telnet:h:1"],
-            &["-serial", "udp::1@:2"],
-            &["-serial", "pty"],
-            &["-serial", "/dev/ttyS0"],
-            &["-serial", "pipe:/x"],
+            &["-serial", "pty:/tmp/link"],
+            &["-chardev", "pty,id=a,path=/tmp/link"],
+            &["-serial", "/dev/tty"],
+            &["-serial", "/dev/ptmx"],
             &["-serial", "braille"],
             &["-serial", "odd"],
-            &["-parallel", "/dev/parport0"],
-            &["-gdb", "tcp::1234"],
-            &["-chardev", "socket,id=a,path=/x"],
-            &["-chardev", "socket,id=a,fd=3,path=/x"],
-            &["-chardev", "socket,id=a,host=h,port=1"],
-            &["-chardev", "pty,id=a"],
             &["-chardev", "dbus,id=a,name=n"],
             &["-chardev", "newer,id=a"],
             &["-chardev", "id=a"],

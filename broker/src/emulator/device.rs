@@ -12,29 +12,31 @@ use super::error::Error;
 use super::resource::Kind;
 use super::value::{Pairs, is_help};
 
-const NO_HOST_DEVICE: &str = "leave it out: no device of the host is handed in";
-const WITH_VHOSTFD: &str = "hand the open device over with vhostfd=N";
+const NO_VFIO: &str = "use an emulated device: what the IOMMU would map for it cannot be confined yet";
+const NO_USB: &str = "use usb-redir with a chardev: libusb would look through all of the host's buses";
+const NO_HOST_DEVICE: &str = "leave it out: the host's libraries for it would look through all of its devices";
 
 /// Devices that reach outside by themselves, by the start of their name.
 const DEVICES: &[(&str, &str)] = &[
-    ("vfio-", NO_HOST_DEVICE),
-    ("usb-host", NO_HOST_DEVICE),
+    ("vfio-", NO_VFIO),
+    ("usb-host", NO_USB),
     ("usb-mtp", "use -drive with an image"), // a folder of the host
-    ("u2f-", NO_HOST_DEVICE),                // hidraw, or a folder of keys
+    ("u2f-emulated", NO_HOST_DEVICE),        // a folder of keys
     ("ccid-card-emulated", "use ccid-card-passthru with a chardev"), // NSS data bases
-    ("virtio-input-host", "use virtio-keyboard or virtio-tablet"), // /dev/input
-    ("vhost-vdpa-device", NO_HOST_DEVICE),
     ("pvrdma", NO_HOST_DEVICE),
     ("hv-syndbg", "use -gdb with a chardev"), // UDP
     ("xen-", "leave it out: Xen is not served"),
     ("x-pci-proxy-dev", "leave it out: device processes are not served"),
     ("virtio-gpu-rutabaga", "use virtio-gpu"), // Wayland sockets
     ("virtio-vga-rutabaga", "use virtio-vga"),
-    ("virtio-9p", "use -drive with an image"), // shared folders
 ];
 
-/// Devices that open `/dev/vhost-*` unless `vhostfd=` is given.
-const VHOST_DEVICES: &[&str] = &["vhost-vsock", "vhost-scsi"];
+/// Devices that open a node unless they are given `vhostfd=` (`hw/virtio/vhost-vsock.c`, `hw/scsi/vhost-scsi.c`), by the
+/// start of their name.
+const VHOST_DEVICES: &[(&str, &str)] = &[("vhost-vsock", "/dev/vhost-vsock"), ("vhost-scsi", "/dev/vhost-scsi")];
+
+/// What `u2f-passthru` needs.
+const NAMED_KEY: &str = "add hidraw=/dev/hidrawN: the host's devices cannot be looked through for one";
 
 /// What a property names.
 enum Property {
@@ -44,6 +46,8 @@ enum Property {
     Reads,
     /// A file that is written (`qemu_open`).
     Writes,
+    /// A device node that is read and written.
+    Device,
     /// A descriptor.
     Descriptor,
     /// Something outside.
@@ -64,13 +68,13 @@ const PROPERTIES: &[(&str, Property)] = &[
     ("vhostfd", Property::Descriptor),
     ("ebpf-rss-fds", Property::Descriptor), // a list: ebpf-rss-fds.0, ...
     ("jsonfile", Property::Later("use -pflash for UEFI variables")), // uefi-vars
-    ("evdev", Property::Later(NO_HOST_DEVICE)),
-    ("hidraw", Property::Later(NO_HOST_DEVICE)),
-    ("hostdevice", Property::Later(NO_HOST_DEVICE)),
-    ("hostbus", Property::Later(NO_HOST_DEVICE)),
-    ("hostport", Property::Later(NO_HOST_DEVICE)),
-    ("sysfsdev", Property::Later(NO_HOST_DEVICE)),
-    ("vhostdev", Property::Later(WITH_VHOSTFD)),
+    ("evdev", Property::Device),            // virtio-input-host
+    ("hidraw", Property::Device),           // u2f-passthru
+    ("vhostdev", Property::Device),         // vhost-vdpa-device
+    ("hostdevice", Property::Later(NO_USB)),
+    ("hostbus", Property::Later(NO_USB)),
+    ("hostport", Property::Later(NO_USB)),
+    ("sysfsdev", Property::Later(NO_VFIO)),
     ("rootdir", Property::Later("use -drive with an image")),
     ("wayland-socket-path", Property::Later("use virtio-gpu")),
     ("host_ip", Property::Later("use -gdb with a chardev")),
@@ -112,9 +116,12 @@ pub(super) fn read(draft: &mut Draft<'_>, group: &Group) -> Result<(), Error> {
     if let Some((_, instead)) = DEVICES.iter().find(|(start, _)| driver.starts_with(start)) {
         return Err(Error::not_served(option, format!("the device {driver}"), *instead));
     }
-    let vhost = VHOST_DEVICES.iter().any(|start| driver.starts_with(start));
-    if vhost && pairs.get("vhostfd").is_none() {
-        return Err(Error::not_served(option, format!("the device {driver}"), WITH_VHOSTFD));
+    let vhost = VHOST_DEVICES.iter().find(|(start, _)| driver.starts_with(start));
+    if let (Some((_, node)), None) = (vhost, pairs.get("vhostfd")) {
+        draft.file(option, OsStr::new(node), Kind::Device, OpenedBy::QemuOpen)?;
+    }
+    if driver == "u2f-passthru" && pairs.get("hidraw").is_none() {
+        return Err(Error::not_served(option, format!("the device {driver}"), NAMED_KEY));
     }
     pairs.iter().try_for_each(|(key, value)| property(draft, option, key, value))
 }
@@ -164,6 +171,7 @@ fn property(draft: &mut Draft<'_>, option: &str, key: &str, value: &OsStr) -> Re
         Some(Property::Firmware) => draft.firmware(option, value),
         Some(Property::Reads) => draft.read_only(option, value),
         Some(Property::Writes) => draft.file(option, value, Kind::OutputFile { append: false }, OpenedBy::QemuOpen),
+        Some(Property::Device) => draft.file(option, value, Kind::Device, OpenedBy::QemuOpen),
         Some(Property::Descriptor) => draft.descriptor(option, value),
         Some(Property::Later(instead)) => {
             Err(Error::not_served(option, format!("{key}={}", value.to_string_lossy()), *instead))
@@ -203,6 +211,7 @@ mod tests {
             &["-device", "virtserialport,chardev=c,name=org.qemu.guest_agent.0"],
             &["-device", "scsi-generic,drive=d"],
             &["-device", "pvpanic"],
+            &["-device", "virtio-9p-pci,fsdev=f,mount_tag=t"],
             &["-global", "PIIX4_PM.disable_s3=1"],
             &["-global", "driver=isa-fdc,property=fdtypeA,value=auto"],
         ]);
@@ -224,6 +233,19 @@ mod tests {
     }
 
     #[test]
+    fn device_nodes_are_noted() {
+        for (value, node) in [
+            ("virtio-input-host-pci,evdev=/dev/input/event0", "/dev/input/event0"),
+            ("u2f-passthru,hidraw=/dev/hidraw0", "/dev/hidraw0"),
+            ("vhost-vdpa-device-pci,vhostdev=/dev/vhost-vdpa-0", "/dev/vhost-vdpa-0"),
+            ("vhost-vsock-pci,guest-cid=3", "/dev/vhost-vsock"),
+            ("vhost-scsi-pci,wwpn=naa.1", "/dev/vhost-scsi"),
+        ] {
+            assert_eq!(names(&line(&["-device", value]).unwrap()), [(node, &Kind::Device)], "{value}");
+        }
+    }
+
+    #[test]
     fn devices_of_the_host_are_refused() {
         assert_not_served(&[
             &["-device", "vfio-pci,host=01:00.0"],
@@ -231,17 +253,12 @@ mod tests {
             &["-device", r#"{"driver":"vfio-pci","host":"0000:01:00.0"}"#],
             &["-device", "usb-host,vendorid=1"],
             &["-device", "usb-mtp,rootdir=/home"],
-            &["-device", "virtio-input-host-pci,evdev=/dev/input/event0"],
-            &["-device", "vhost-vsock-pci,guest-cid=3"],
-            &["-device", "vhost-scsi-pci,wwpn=naa.1"],
-            &["-device", "vhost-vdpa-device-pci,vhostdev=/dev/vhost-vdpa-0"],
             &["-device", "u2f-passthru"],
             &["-device", "ccid-card-emulated"],
             &["-device", "uefi-vars-x64,jsonfile=/x"],
             &["-device", "newer,thing=/etc/shadow"],
             &["-device", "newer,thing=../x"],
             &["-device", "xen-disk,drive=d"],
-            &["-device", "virtio-9p-pci,fsdev=f,mount_tag=t"],
             &["-global", "vfio-pci.sysfsdev=/sys/x"],
             &["-global", "driver=usb-host,property=hostdevice,value=/dev/bus/usb/1/2"],
         ]);

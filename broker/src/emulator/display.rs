@@ -1,4 +1,7 @@
-//! Displays and sound. Neither windows nor servers are within reach of the sandbox yet.
+//! Displays and sound. Windows and sound servers are not within reach of the sandbox.
+
+pub(super) mod spice;
+pub(super) mod vnc;
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -9,12 +12,27 @@ use super::json;
 use super::resource::Kind;
 use super::value::{Pairs, is_help};
 
-const NO_WINDOW: &str = "use -display none or -nographic";
+const NO_WINDOW: &str = "use -vnc, -spice, -display none or -nographic";
+
+/// Displays that are not to be had (`DisplayType` in `qapi/ui.json`), and what is instead.
+const DISPLAYS: &[(&str, &str)] = &[
+    ("cocoa", NO_WINDOW),
+    ("curses", NO_WINDOW),
+    ("dbus", "use -display none: no D-Bus is within reach"),
+    ("default", NO_WINDOW),
+    ("egl-headless", "use -display none with a virtio-gpu without gl: no graphics device of the host is handed in"),
+    ("gtk", NO_WINDOW),
+    ("sdl", NO_WINDOW),
+    ("spice-app", "use -display none: the viewer that it starts would be outside"),
+];
+
+/// Drivers that need a server or a device of the host (`AudiodevDriver` in `qapi/audio.json`).
+const SOUND: &[&str] = &["alsa", "coreaudio", "dbus", "dsound", "jack", "oss", "pa", "pipewire", "sdl", "sndio"];
 
 /// `-display`.
 ///
 /// # Errors
-/// [`Error::NotServed`] for every display but `none` and `vnc=none`.
+/// [`Error::NotServed`] for every display but `none` and `vnc=`.
 pub(super) fn display(draft: &mut Draft<'_>, option: &str, value: &OsStr) -> Result<(), Error> {
     draft.display = true;
     if is_help(value) {
@@ -22,7 +40,10 @@ pub(super) fn display(draft: &mut Draft<'_>, option: &str, value: &OsStr) -> Res
         return Ok(());
     }
     if let Some(address) = value.as_bytes().strip_prefix(b"vnc=") {
-        return vnc(draft, option, OsStr::from_bytes(address));
+        let pairs = Pairs::parse(option, OsStr::from_bytes(address), Some("vnc"))?;
+        let option = option.to_owned();
+        draft.groups.push(Group { name: "vnc", option, pairs, read: vnc::read, from_file: false, word: None });
+        return Ok(());
     }
     let pairs = if value.as_bytes().starts_with(b"{") {
         json::pairs(option, value)?
@@ -32,22 +53,14 @@ pub(super) fn display(draft: &mut Draft<'_>, option: &str, value: &OsStr) -> Res
     match pairs.text("type") {
         Some("none") => Ok(()),
         kind => {
-            let what = format!("the display {}", kind.unwrap_or_default());
-            Err(Error::not_served(option, what, NO_WINDOW))
+            let kind = kind.unwrap_or_default();
+            let what = format!("the display {kind}");
+            Err(match DISPLAYS.iter().find(|(name, _)| *name == kind) {
+                Some((_, instead)) => Error::not_served(option, what, *instead),
+                None => Error::not_known(option, what, NO_WINDOW),
+            })
         }
     }
-}
-
-/// `-vnc none` makes a server that listens nowhere.
-///
-/// # Errors
-/// [`Error::NotServed`] for every other address.
-pub(super) fn vnc(draft: &mut Draft<'_>, option: &str, value: &OsStr) -> Result<(), Error> {
-    draft.display = true;
-    if value == "none" {
-        return Ok(());
-    }
-    Err(Error::not_served(option, "the VNC server", NO_WINDOW))
 }
 
 /// `-nographic`.
@@ -59,7 +72,7 @@ pub(super) fn nographic(draft: &mut Draft<'_>, _: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// `-audiodev` and `-audio`: silence, or a WAV file.
+/// `-audiodev` and `-audio`: silence, a WAV file, or whoever is connected to `-spice`.
 ///
 /// # Errors
 /// [`Error::NotServed`] for every sound server.
@@ -71,7 +84,7 @@ pub(super) fn audio(draft: &mut Draft<'_>, group: &Group) -> Result<(), Error> {
         return Ok(());
     }
     match pairs.text("driver") {
-        Some("none") => Ok(()),
+        Some("none" | "spice") => Ok(()),
         Some("wav") => {
             // The default name is that of wav_init_out in audio/wavaudio.c.
             let path = pairs.get("path").unwrap_or(OsStr::new("qemu.wav"));
@@ -79,7 +92,9 @@ pub(super) fn audio(draft: &mut Draft<'_>, group: &Group) -> Result<(), Error> {
         }
         driver => {
             let what = format!("the sound driver {}", driver.unwrap_or_default());
-            Err(Error::not_served(option, what, "use none, or wav with path=FILE"))
+            let instead = "use none, or wav with path=FILE";
+            let known = driver.is_some_and(|driver| SOUND.contains(&driver));
+            Err(if known { Error::not_served(option, what, instead) } else { Error::not_known(option, what, instead) })
         }
     }
 }
@@ -98,23 +113,20 @@ mod tests {
             &["-display", "vnc=none"],
             &["-audiodev", "none,id=a"],
             &["-audio", "none,model=hda"],
+            &["-audiodev", r#"{"id":"a","driver":"spice"}"#],
         ]);
     }
 
     #[test]
-    fn windows_servers_and_sound_are_refused() {
+    fn windows_and_sound_servers_are_refused() {
         assert_not_served(&[
             &["-display", "gtk"],
             &["-display", "default"],
             &["-display", "sdl,gl=on"],
             &["-display", "curses"],
             &["-display", "egl-headless,rendernode=/dev/dri/renderD128"],
-            &["-display", "vnc=:0"],
             &["-display", r#"{"type":"dbus","p2p":true}"#],
-            &["-vnc", ":0"],
-            &["-vnc", "unix:/x"],
-            &["-vnc", "none,websocket=5700"],
-            &["-spice", "port=1"],
+            &["-display", "spice-app"],
             &["-audiodev", "pa,id=a,server=/x"],
             &["-audiodev", "oss,id=a,out.dev=/dev/dsp"],
         ]);

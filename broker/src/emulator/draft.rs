@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::blockdev::Node;
+use super::endpoint::{Address, Endpoint, EndpointUse};
 use super::error::Error;
 use super::resource::{CommandLine, Kind, Resource};
 use super::value::Pairs;
@@ -20,6 +21,8 @@ pub(super) struct Draft<'a> {
     pub(super) read_config: ReadConfig<'a>,
     /// Options made of pairs. They are understood after the last word, because `-set` may change them.
     pub(super) groups: Vec<Group>,
+    /// Where the argument that is being read stands in `argv`, if the option has one.
+    pub(super) word: Option<usize>,
     /// Roots of the block graph: drives and `-blockdev` nodes.
     pub(super) nodes: Vec<Node>,
     /// `-snapshot`, wherever it stands, applies to every drive.
@@ -32,6 +35,8 @@ pub(super) struct Draft<'a> {
     pub(super) display: bool,
     /// An accelerator is named.
     pub(super) accelerator: bool,
+    /// `-d tid`: each thread writes a log of its own.
+    pub(super) logs_of_threads: bool,
 }
 
 /// One option made of pairs, from the command line or from a section of a `-readconfig` file.
@@ -64,9 +69,12 @@ pub(super) enum OpenedBy {
 /// Nodes of every sandbox's own `/dev`: nothing outside is meant.
 const OWN_DEVICES: &[&[u8]] = &[b"/dev/null", b"/dev/zero", b"/dev/full", b"/dev/random", b"/dev/urandom"];
 
-/// Names that mean something else for each process that opens them.
+/// Names that mean something else for each process that opens them, with all that begins like them.
 const PER_PROCESS: &[&[u8]] =
-    &[b"/proc/", b"/dev/fd/", b"/dev/stdin", b"/dev/stdout", b"/dev/stderr", b"/dev/tty", b"/dev/pts/", b"/dev/ptmx"];
+    &[b"/proc/", b"/dev/fd/", b"/dev/stdin", b"/dev/stdout", b"/dev/stderr", b"/dev/ptmx", b"/dev/pts/ptmx"];
+
+/// The terminal of whoever opens it.
+const OWN_TERMINAL: &[u8] = b"/dev/tty";
 
 impl<'a> Draft<'a> {
     pub(super) fn new(read_config: ReadConfig<'a>) -> Self {
@@ -74,12 +82,14 @@ impl<'a> Draft<'a> {
             line: CommandLine::default(),
             read_config,
             groups: Vec::new(),
+            word: None,
             nodes: Vec::new(),
             snapshot: false,
             no_defaults: false,
             network: false,
             display: false,
             accelerator: false,
+            logs_of_threads: false,
         }
     }
 
@@ -104,14 +114,25 @@ impl<'a> Draft<'a> {
                 )),
             };
         }
-        if PER_PROCESS.iter().any(|start| plain.starts_with(start)) {
+        Self::refuse_per_process(option, name)?;
+        self.line.resources.push(Resource { option: option.to_owned(), name: name.to_owned(), kind });
+        Ok(())
+    }
+
+    /// Lets a name pass that means the same for each process.
+    ///
+    /// # Errors
+    /// [`Error::NotServed`] for others.
+    pub(super) fn refuse_per_process(option: &str, name: &OsStr) -> Result<(), Error> {
+        let plain = single_slashes(name.as_bytes());
+        if plain == OWN_TERMINAL || PER_PROCESS.iter().any(|start| plain.starts_with(start)) {
             return Err(Error::not_served(
                 option,
                 format!("{} (it differs for each process)", name.to_string_lossy()),
-                "name the file itself, use stdio, or hand a descriptor over with -add-fd and /dev/fdset/N",
+                "name the file itself (a terminal as the command `tty` does), use stdio, or hand a descriptor over with \
+                 -add-fd and /dev/fdset/N",
             ));
         }
-        self.line.resources.push(Resource { option: option.to_owned(), name: name.to_owned(), kind });
         Ok(())
     }
 
@@ -155,6 +176,12 @@ impl<'a> Draft<'a> {
         list.as_bytes().split(|b| *b == b':').try_for_each(|one| self.descriptor(option, OsStr::from_bytes(one)))
     }
 
+    /// Notes a socket that QEMU makes; without an address QEMU refuses by itself what was typed.
+    pub(super) fn endpoint(&mut self, option: &str, use_: EndpointUse, address: Option<Address>) {
+        let option = option.to_owned();
+        self.line.endpoints.extend(address.map(|address| Endpoint { option, use_, address }));
+    }
+
     /// Adds words to what will be executed, and tells the operator why.
     pub(super) fn add_default(&mut self, words: [&str; 2], notice: &str) {
         self.line.argv.extend(words.map(OsString::from));
@@ -189,8 +216,11 @@ mod tests {
 
     #[test]
     fn names_that_differ_for_each_process_are_refused() {
-        for name in ["/proc/self/fd/3", "//proc/1/mem", "/dev/fd/0", "/dev//stdout", "/dev/pts/1"] {
+        for name in ["/proc/self/fd/3", "//proc/1/mem", "/dev/fd/0", "/dev//stdout", "/dev//tty", "/dev/ptmx"] {
             assert!(noting(name, OpenedBy::QemuOpen).is_err(), "{name}");
+        }
+        for name in ["/dev/ttyS0", "/dev/tty1", "/dev/pts/1"] {
+            assert_eq!(noting(name, OpenedBy::QemuOpen).unwrap(), 1, "{name}");
         }
     }
 

@@ -210,7 +210,7 @@ mod tests {
     fn json_names_are_options() {
         let name = r#"file=json:{"driver":"qcow2",, "file":{"driver":"file",,"filename":"x"}},if=none"#;
         assert_eq!(images(&drive(name)), [image("x", Some("qcow2"), rw(), Backing::Header)]);
-        let name = "file=json:{'driver':'nbd',,'host':'h'}";
+        let name = "file=json:{'driver':'ssh',,'host':'h'}";
         assert!(matches!(line(&["-drive", name]), Err(Error::NotServed { .. })));
         let inner = r#"file=json:{"driver":"raw",,"file":{"driver":"file",,"filename":"json:{}"}}"#;
         assert_eq!(images(&drive(inner))[0].0, "json:{}");
@@ -225,7 +225,7 @@ mod tests {
         for option in ["-hdb", "-hdc", "-hdd", "-fda", "-fdb", "-mtdblock", "-sd", "-pflash"] {
             assert_eq!(images(&line(&[option, "x"]).unwrap()), [image("x", None, rw(), Backing::Header)]);
         }
-        assert!(line(&["-hda", "nbd://h/x"]).is_err());
+        assert!(line(&["-hda", "ssh://h/x"]).is_err());
     }
 
     #[test]
@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn unknown_keys_that_look_like_names_are_refused() {
-        for value in ["file=x,odd=/etc/shadow", "file=x,file.server.path=s", "file=nbd:h:1", "format=vvfat,file=x"] {
+        for value in ["file=x,odd=/etc/shadow", "file=x,file.server.path=s", "file=rbd:p/i", "format=vvfat,file=x"] {
             assert!(matches!(line(&["-drive", value]), Err(Error::NotServed { .. })), "{value}");
         }
     }

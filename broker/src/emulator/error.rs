@@ -35,6 +35,8 @@ pub enum Error {
         what: String,
         /// What to write instead.
         instead: String,
+        /// Whether it is known what it is; else no QEMU that is supported has it.
+        known: bool,
     },
     /// The value cannot be understood, so what it names is unknown.
     #[error("{option}: {problem}")]
@@ -57,7 +59,12 @@ pub enum Error {
 impl Error {
     /// A refusal of `what` in `option`, with a way out.
     pub(super) fn not_served(option: &str, what: impl Into<String>, instead: impl Into<String>) -> Self {
-        Self::NotServed { option: option.to_owned(), what: what.into(), instead: instead.into() }
+        Self::NotServed { option: option.to_owned(), what: what.into(), instead: instead.into(), known: true }
+    }
+
+    /// The same of a name that stands in no table.
+    pub(super) fn not_known(option: &str, what: impl Into<String>, instead: impl Into<String>) -> Self {
+        Self::NotServed { option: option.to_owned(), what: what.into(), instead: instead.into(), known: false }
     }
 
     /// A value of `option` that cannot be understood.

@@ -143,7 +143,6 @@ mod tests {
     #[test]
     fn other_protocols_are_refused_by_name() {
         for name in [
-            "nbd:unix:/x",
             "ssh://h/x",
             "http://h/x",
             "rbd:p/i",

@@ -105,17 +105,55 @@ pub(super) fn memory(draft: &mut Draft<'_>, option: &str, name: &OsStr) -> Resul
     draft.file(option, name, Kind::MemoryFile { read_only: false }, OpenedBy::Plain)
 }
 
-/// `-D` and `-dump-vmstate`.
+/// `-dump-vmstate`.
 ///
 /// # Errors
-/// As [`Draft::file`], and [`Error::NotServed`] for a name with `%`, for which QEMU writes the number of a
-/// process or of a thread.
-pub(super) fn log(draft: &mut Draft<'_>, option: &str, name: &OsStr) -> Result<(), Error> {
-    if name.as_bytes().contains(&b'%') {
-        let what = format!("the changing name {}", name.to_string_lossy());
-        return Err(Error::not_served(option, what, "name one file, without %"));
-    }
+/// As [`Draft::file`].
+pub(super) fn dump(draft: &mut Draft<'_>, option: &str, name: &OsStr) -> Result<(), Error> {
     draft.file(option, name, Kind::OutputFile { append: false }, OpenedBy::Plain)
+}
+
+/// `-D`. QEMU writes the number of its process for one `%d`, and refuses any other `%` (`valid_filename_template` in
+/// `util/log.c`).
+///
+/// # Errors
+/// As [`Draft::file`].
+pub(super) fn log(draft: &mut Draft<'_>, option: &str, name: &OsStr) -> Result<(), Error> {
+    let bytes = name.as_bytes();
+    let numbered = bytes.windows(2).any(|pair| pair == b"%d");
+    match (bytes.iter().filter(|byte| **byte == b'%').count(), numbered) {
+        (0, _) => draft.file(option, name, Kind::OutputFile { append: false }, OpenedBy::Plain),
+        (1, true) => draft.file(option, name, Kind::NumberedLog, OpenedBy::Plain),
+        // QEMU says what is wrong, and opens nothing.
+        _ => Ok(()),
+    }
+}
+
+/// `-d`: what is logged.
+///
+/// # Errors
+/// None.
+pub(super) fn log_items(draft: &mut Draft<'_>, _: &str, items: &OsStr) -> Result<(), Error> {
+    draft.line.informational |= is_help(items) || items == "trace:help";
+    // QEMU's `all` holds `tid` too.
+    draft.logs_of_threads |= items.as_bytes().split(|byte| *byte == b',').any(|item| matches!(item, b"tid" | b"all"));
+    Ok(())
+}
+
+/// Checks, after the last word, that the number in the name of each log will be that of the process that is started.
+///
+/// # Errors
+/// [`Error::NotServed`] if it will be that of a thread, or of a daemon.
+pub(super) fn check_logs(draft: &Draft<'_>) -> Result<(), Error> {
+    let log = draft.line.resources.iter().find(|resource| resource.kind == Kind::NumberedLog);
+    match log {
+        Some(log) if draft.logs_of_threads || draft.line.daemonize => {
+            let whose = if draft.logs_of_threads { "a thread" } else { "the daemon" };
+            let what = format!("the name {} (%d is the number of {whose})", log.name.to_string_lossy());
+            Err(Error::not_served(&log.option, what, "name one file, without %"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// `-qtest-log`: QEMU reads the file besides writing it.
@@ -181,6 +219,7 @@ mod tests {
             (["-pidfile", "F"], Kind::PidFile),
             (["-mem-path", "F"], Kind::MemoryFile { read_only: false }),
             (["-D", "F"], WRITTEN),
+            (["-D", "F%d"], Kind::NumberedLog),
             (["-dump-vmstate", "F"], WRITTEN),
             (["-trace", "events=F"], Kind::ReadOnlyFile),
             (["-trace", "enable=x,file=F"], WRITTEN),
@@ -188,7 +227,8 @@ mod tests {
             (["-icount", "rr=replay,rrfile=F"], Kind::ReadOnlyFile),
             (["-audiodev", "wav,id=a,path=F"], WRITTEN),
         ] {
-            assert_eq!(names(&line(&words).unwrap()), [("F", &kind)], "{words:?}");
+            let name = if kind == Kind::NumberedLog { "F%d" } else { "F" };
+            assert_eq!(names(&line(&words).unwrap()), [(name, &kind)], "{words:?}");
         }
     }
 
@@ -222,16 +262,27 @@ mod tests {
             &["-pidfile", "/dev/fdset/2"],
             &["-qtest-log", "none"],
             &["-D", "/dev/null"],
+            &["-D", "log-%s"],
+            &["-D", "%d-%d"],
+            &["-d", "tid"],
         ]);
         assert!(line(&["-L", "help"]).unwrap().informational);
         assert!(line(&["-trace", "help"]).unwrap().informational);
     }
 
     #[test]
-    fn changing_and_readable_logs_are_refused() {
+    fn a_log_is_called_after_the_process() {
+        let mut found = line(&["-D", "log-%d.txt", "-trace", "enable=x,file=/t%d", "-dump-vmstate", "%d"]).unwrap();
+        found.number_logs(4711);
+        assert_eq!(names(&found), ["log-4711.txt", "%d", "/t4711"].map(|name| (name, &WRITTEN)));
+    }
+
+    #[test]
+    fn logs_of_unknown_names_and_readable_ones_are_refused() {
         assert_not_served(&[
-            &["-D", "log-%d"],
-            &["-trace", "file=t-%d"],
+            &["-D", "log-%d", "-d", "int,tid"],
+            &["-daemonize", "-D", "log-%d"],
+            &["-trace", "file=t-%d", "-d", "all"],
             &["-qtest-log", "/x"],
             &["-D", "/dev/stderr"],
             &["-kernel", "/proc/self/fd/3"],

@@ -7,10 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 
+use super::address;
 use super::blockdev::{Child, Node, Role, Target};
 use super::descriptor;
 use super::draft::{Draft, OpenedBy};
 use super::driver::{self, Driver};
+use super::endpoint::EndpointUse;
 use super::error::Error;
 use super::resource::{Access, Backing, Descriptor, Image, Kind};
 
@@ -47,7 +49,7 @@ struct Opened {
     image: Image,
 }
 
-/// Adds an image for every protocol node of the graph.
+/// Adds an image, or a server, for every protocol node of the graph.
 ///
 /// # Errors
 /// [`Error::Malformed`] for a graph too deep or too large, [`Error::NotServed`] as [`Draft::file`].
@@ -58,6 +60,7 @@ pub(super) fn add_images(draft: &mut Draft<'_>) -> Result<(), Error> {
     for node in &nodes {
         register(node, &mut names, &mut referred);
     }
+    nodes.iter().try_for_each(|node| add_servers(draft, node))?;
     let mut found = Vec::new();
     for root in nodes.iter().filter(|n| n.name.as_ref().is_none_or(|name| !referred.contains(name))) {
         walk(root, &top(), &names, &mut found)?;
@@ -67,6 +70,21 @@ pub(super) fn add_images(draft: &mut Draft<'_>) -> Result<(), Error> {
         draft.file(&opened.option, &opened.name, kind, OpenedBy::QemuOpen)?;
     }
     Ok(())
+}
+
+/// Adds the servers that a node and those below it connect to.
+fn add_servers(draft: &mut Draft<'_>, node: &Node) -> Result<(), Error> {
+    if let Some(name) = &node.looked_at {
+        draft.file(&node.option, name, Kind::NoFile, OpenedBy::Plain)?;
+    }
+    if let Some(server) = &node.server {
+        let named = address::of_pairs(draft, &node.option, server, "server.")?;
+        address::note(draft, &node.option, EndpointUse::Connect, named)?;
+    }
+    node.children.iter().try_for_each(|child| match &child.target {
+        Target::Inline(below) => add_servers(draft, below),
+        Target::Named(_) => Ok(()),
+    })
 }
 
 fn register<'n>(node: &'n Node, names: &mut BTreeMap<&'n str, &'n Node>, referred: &mut BTreeSet<String>) {

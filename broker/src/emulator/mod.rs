@@ -9,6 +9,7 @@
 //! `qemu-system-*` is `table`, with one line an option. Options made of pairs are collected first and understood after the
 //! last word, because QEMU does the same: `-set` changes earlier options and `-snapshot` applies to all drives.
 
+mod address;
 mod blockdev;
 mod chardev;
 mod defaults;
@@ -18,11 +19,15 @@ mod display;
 mod draft;
 mod drive;
 mod driver;
+mod endpoint;
 mod error;
 mod filename;
 mod files;
 mod graph;
+mod host_tpm;
 mod img;
+mod incoming;
+mod incoming_command;
 mod io;
 mod json;
 mod machine;
@@ -33,6 +38,8 @@ mod process;
 mod program;
 mod readconfig;
 mod resource;
+mod run_as;
+mod shared_folder;
 mod storage_daemon;
 mod table;
 #[cfg(test)]
@@ -43,12 +50,16 @@ mod value;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
+pub use self::endpoint::{Address, Endpoint, EndpointUse};
 pub use self::error::Error;
 pub use self::nbd::take_socket;
-pub use self::network::{Card, Network, Script, Source, Vhost};
+pub use self::network::{Addresses, Card, DatagramNetwork, HostPort, Network, Script, Source, Vhost};
 pub use self::program::Program;
-pub use self::resource::{Access, Backing, CommandLine, CommitInto, Descriptor, Image, Kind, Resource};
-pub use self::table::knows;
+pub use self::resource::{
+    Access, Backing, CommandLine, CommitInto, Descriptor, Image, IncomingCommand, Kind, Resource, SecurityModel,
+    SharedFolder,
+};
+pub use self::run_as::{NewRoot, RunAs};
 
 use self::draft::{Draft, Group};
 use self::table::{Meaning, Row};
@@ -75,7 +86,42 @@ pub fn parse(argv: &[OsString], read_config: &dyn Fn(&Path) -> std::io::Result<V
         Program::Nbd => nbd::read(&mut draft, words)?,
         Program::StorageDaemon => storage_daemon::read(&mut draft, words)?,
     }
+    files::check_logs(&draft)?;
     Ok(draft.line)
+}
+
+/// What the table of options, and the lists of what their values can name, say of a word.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// It is handed in, or names nothing outside.
+    Served,
+    /// It is refused; what to do instead.
+    Refused(String),
+    /// It stands nowhere.
+    Unknown,
+}
+
+/// How an option of `qemu-system-*` stands, with one dash, two, or none.
+#[must_use]
+pub fn option_standing(option: &str) -> Standing {
+    match table::row(table::name(option)).map(|row| &row.meaning) {
+        Some(Meaning::Later(instead)) => Standing::Refused((*instead).to_owned()),
+        Some(_) => Standing::Served,
+        None => Standing::Unknown,
+    }
+}
+
+/// How the words of an option stand with which `qemu-system-*` could be started, no files being there. Those that cannot
+/// be understood are as good as unknown.
+#[must_use]
+pub fn standing(words: &[OsString]) -> Standing {
+    let argv: Vec<OsString> =
+        std::iter::once(OsString::from("qemu-system-x86_64")).chain(words.iter().cloned()).collect();
+    match parse(&argv, &|_| Err(std::io::ErrorKind::NotFound.into())) {
+        Ok(_) => Standing::Served,
+        Err(Error::NotServed { instead, known: true, .. }) => Standing::Refused(instead),
+        Err(_) => Standing::Unknown,
+    }
 }
 
 /// Reads the words behind `qemu-system-*`.
@@ -94,6 +140,7 @@ fn read_system(draft: &mut Draft<'_>, emulator: &OsStr, words: &[OsString]) -> R
     let groups = std::mem::take(&mut draft.groups);
     groups.iter().try_for_each(|group| (group.read)(draft, group))?;
     network::connect(draft, &groups)?;
+    display::spice::connect(draft, &groups)?;
     graph::add_images(draft)?;
     machine::default_accelerator(draft, emulator)?;
     defaults::add(draft);
@@ -123,6 +170,7 @@ fn read_option<'w>(
         (OsStr::new(""), None)
     };
     let option = as_typed(word, argument);
+    draft.word = at;
     match row.meaning {
         Meaning::Harmless => {
             draft.line.informational |= row.takes_argument && asks_for_a_list(row.name, argument);
@@ -136,14 +184,18 @@ fn read_option<'w>(
             draft.groups.push(Group { name: row.name, option, pairs, read, from_file: false, word: at });
             Ok(())
         }
+        // QEMU prints a list, or says that there is none.
+        Meaning::Later(_) if row.takes_argument && value::is_help(argument) => {
+            draft.line.informational = true;
+            Ok(())
+        }
         Meaning::Later(instead) => Err(Error::not_served(&option, "the option", instead)),
     }
 }
 
-/// `-cpu help`, `-d trace:help` and their like: QEMU prints a list and ends.
+/// `-cpu help` and its like: QEMU prints a list and ends.
 fn asks_for_a_list(name: &str, argument: &OsStr) -> bool {
-    let lists = matches!(name, "cpu" | "d" | "vga");
-    lists && (value::is_help(argument) || argument == "trace:help")
+    matches!(name, "cpu" | "vga") && value::is_help(argument)
 }
 
 /// An option and its argument for messages, cut where it gets long.
@@ -202,10 +254,10 @@ mod tests {
 
     #[test]
     fn messages_name_the_option_and_say_what_to_do() {
-        let text = line(&["--qmp", "unix:/x,server"]).unwrap_err().to_string();
-        assert!(text.starts_with("--qmp unix:/x,server: the socket is not served; "), "{text}");
+        let text = line(&["--qmp", "braille"]).unwrap_err().to_string();
+        assert!(text.starts_with("--qmp braille: the character device \"braille\" is not served; "), "{text}");
         assert!(line(&["-blip"]).unwrap_err().to_string().starts_with("-blip: unknown option"));
-        let long = format!("driver=nbd,export={}", "x".repeat(1000));
+        let long = format!("driver=ssh,export={}", "x".repeat(1000));
         assert!(line(&["-blockdev", &long]).unwrap_err().to_string().len() < 400);
     }
 
@@ -216,15 +268,7 @@ mod tests {
             &["-rtc", "base=utc,clock=vm", "-uuid", "x", "-echr", "1", "-seed", "1", "-loadvm", "tag"],
             &["-msg", "timestamp=on", "-overcommit", "mem-lock=off", "-action", "panic=pause", "-d", "int"],
         ]);
-        assert_not_served(&[
-            &["-s"],
-            &["-plugin", "file=libx.so"],
-            &["-perfmap"],
-            &["-virtfs", "local,path=/,mount_tag=t,security_model=none"],
-            &["-fsdev", "local,id=f,path=/,security_model=none"],
-            &["-tpmdev", "passthrough,id=t"],
-            &["-xen-domid", "1"],
-        ]);
+        assert_not_served(&[&["-plugin", "file=libx.so"], &["-perfmap"], &["-xen-domid", "1"]]);
     }
 
     #[test]

@@ -1,10 +1,13 @@
-//! `qemu-nbd`: one image, served on a socket that the caller has opened.
+//! `qemu-nbd`: one image, served on a socket by address or on one that the caller has opened; or a list of what a server has.
 //!
-//! Sources: the table `lopt` in `qemu-nbd.c`, and `check_socket_activation` in `util/systemd.c`, of QEMU 7.2 and 10.0.
+//! Sources: the table `lopt` and `nbd_build_socket_address` in `qemu-nbd.c`, and `check_socket_activation` in `util/systemd.c`, of QEMU 7.2 and 10.0.
 
 use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 
+use super::address::{self, Inet, Transport};
 use super::draft::{Draft, OpenedBy};
+use super::endpoint::EndpointUse;
 use super::error::Error;
 use super::resource::{Access, CommandLine, Kind};
 use super::tool::getopt::{self, Given, Opt, Order, flag, value};
@@ -35,17 +38,23 @@ enum Meaning {
     Fork,
     /// The file for its process number.
     PidFile,
-    /// It would open a socket.
-    Listens,
-    /// It would connect to a server.
-    Connects,
+    /// The address of its socket.
+    Bind,
+    /// The port of its socket.
+    Port,
+    /// The path of its socket.
+    Socket,
+    /// A label for its socket.
+    Label,
+    /// It prints what a server has.
+    List,
     /// It would use a device of the host's NBD client.
     Device,
 }
 
 use Meaning::{
-    Aio, Connects, Device, Fork, Format, Harmless, ImageOpts, Listens, Object, PidFile, Prints, ReadOnly, Snapshot,
-    Trace,
+    Aio, Bind, Device, Fork, Format, Harmless, ImageOpts, Label, List, Object, PidFile, Port, Prints, ReadOnly,
+    Snapshot, Socket, Trace,
 };
 
 /// All options.
@@ -85,24 +94,25 @@ static OPTIONS: &[Opt<Meaning>] = &[
     value(0, "tls-hostname", Harmless),
 
     // Sockets and devices.
-    value(b'b', "bind", Listens),
-    value(b'p', "port", Listens),
-    value(b'k', "socket", Listens),
-    value(0, "selinux-label", Listens),
-    flag(b'L', "list", Connects),
+    value(b'b', "bind", Bind),
+    value(b'p', "port", Port),
+    value(b'k', "socket", Socket),
+    value(0, "selinux-label", Label),
+    flag(b'L', "list", List),
     value(b'c', "connect", Device),
     flag(b'd', "disconnect", Device),
 ];
 
-const ACTIVATE: &str = "let the caller open the socket and hand it over as systemd does, for example \
-                        `systemd-socket-activate -l /run/nbd.sock broker -- qemu-nbd ...`";
+/// Where it listens, and what it connects to, unless that is said.
+const HOST: &str = "0.0.0.0";
+const PORT: &str = "10809";
+
 const USE_CLIENT: &str = "serve on a socket, and connect the device to it with nbd-client(8) outside of the sandbox";
 
 /// Reads the words behind `qemu-nbd`.
 ///
 /// # Errors
-/// Those of [`getopt::sort`], and those about what the words name; [`Error::NotServed`] for a socket that it would open
-/// itself.
+/// Those of [`getopt::sort`], and those about what the words name.
 pub(super) fn read(draft: &mut Draft<'_>, words: &[OsString]) -> Result<(), Error> {
     let sorted = getopt::sort("qemu-nbd", OPTIONS, words, Order::Permuted)?;
     if tool::has(&sorted.options, Prints) {
@@ -110,8 +120,12 @@ pub(super) fn read(draft: &mut Draft<'_>, words: &[OsString]) -> Result<(), Erro
         return Ok(());
     }
     sorted.options.iter().try_for_each(|given| read_option(draft, given))?;
+    if tool::has(&sorted.options, List) {
+        return socket(draft, &sorted.options, EndpointUse::Connect);
+    }
     // With another number of operands it says so and ends.
     let [word] = sorted.operands.as_slice() else { return Ok(()) };
+    socket(draft, &sorted.options, EndpointUse::Listen)?;
     let snapshot = tool::has(&sorted.options, Snapshot);
     let reads = snapshot || tool::has(&sorted.options, ReadOnly);
     let operand = Operand {
@@ -144,31 +158,49 @@ fn read_option(draft: &mut Draft<'_>, given: &Given<Meaning>) -> Result<(), Erro
             draft.line.forks = true;
             Ok(())
         }
-        Listens => Err(Error::not_served(option, "listening on a socket", ACTIVATE)),
-        Connects => Err(Error::not_served(option, "a connection to a server", "run qemu-nbd --list without broker")),
+        Label => Err(Error::not_served(option, "a label of the socket", "leave it out: the broker makes the socket")),
         Device => Err(Error::not_served(option, "a device of the host's NBD client", USE_CLIENT)),
-        Harmless | Prints | ImageOpts | Format | ReadOnly | Snapshot => Ok(()),
+        Harmless | Prints | ImageOpts | Format | ReadOnly | Snapshot | Bind | Port | Socket | List => Ok(()),
     }
+}
+
+/// Notes the socket of `-k`, or else that of `-b` and `-p`.
+fn socket(draft: &mut Draft<'_>, options: &[Given<Meaning>], use_: EndpointUse) -> Result<(), Error> {
+    let typed = |meaning| tool::last(options, meaning);
+    let given = typed(Socket).or(typed(Port)).or(typed(Bind));
+    let option = given.map_or("qemu-nbd", |given| given.typed.as_str());
+    let address = match tool::argument(options, Socket) {
+        // It demands an absolute path.
+        Some(path) if path.as_bytes().starts_with(b"/") => address::unix(option, path, false, true)?,
+        Some(_) => None,
+        None => {
+            let host = address::utf8(option, tool::argument(options, Bind).unwrap_or(OsStr::new(HOST)))?;
+            let port = address::utf8(option, tool::argument(options, Port).unwrap_or(OsStr::new(PORT)))?;
+            Inet { host, port, ..Inet::default() }.address(draft, option, Transport::Tcp)?
+        }
+    };
+    draft.endpoint(option, use_, address);
+    Ok(())
 }
 
 /// The first descriptor that a caller hands over (`SD_LISTEN_FDS_START`, sd_listen_fds(3)).
 const FIRST_SOCKET: i32 = 3;
 
-/// Notes the socket that the caller of process `pid` has opened for `qemu-nbd`; `variable` reads the environment.
+/// Notes the socket that the caller of process `pid` has opened for `qemu-nbd`, in place of one that it would make;
+/// `variable` reads the environment.
 ///
 /// # Errors
-/// [`Error::NotServed`] where there is none: it would open one itself. [`Error::Malformed`] where there are several,
-/// which it does not take.
+/// [`Error::Malformed`] where there are several, which it does not take.
 pub fn take_socket(line: &mut CommandLine, variable: &dyn Fn(&str) -> Option<OsString>, pid: u32) -> Result<(), Error> {
     let number = |name| variable(name).as_deref().and_then(OsStr::to_str).and_then(|text| text.parse::<u32>().ok());
     if line.informational {
         return Ok(());
     }
     match number("LISTEN_FDS").filter(|_| number("LISTEN_PID") == Some(pid)) {
-        None | Some(0) => {
-            Err(Error::not_served("qemu-nbd", "listening on a socket (TCP port 10809 if none is named)", ACTIVATE))
-        }
+        None | Some(0) => Ok(()),
         Some(1) => {
+            // It refuses words that name another one besides.
+            line.endpoints.retain(|endpoint| endpoint.use_ != EndpointUse::Listen);
             line.descriptors.insert(FIRST_SOCKET);
             Ok(())
         }
@@ -183,7 +215,7 @@ pub fn take_socket(line: &mut CommandLine, variable: &dyn Fn(&str) -> Option<OsS
 mod tests {
     use super::super::program::Program;
     use super::super::resource::Backing;
-    use super::super::testing::{image, images, names, overlaid, ro, rw, tool_line};
+    use super::super::testing::{image, images, names, overlaid, ro, rw, sockets, tool_line};
     use super::*;
 
     #[test]
@@ -217,13 +249,32 @@ mod tests {
     }
 
     #[test]
-    fn sockets_and_devices_are_refused_by_name() {
+    fn it_listens_or_lists() {
+        for (words, expected) in [
+            (&["a"][..], "listen 0.0.0.0:10809"),
+            (&["-tp", "10810", "a"], "listen 0.0.0.0:10810"),
+            (&["--bind=::1", "a"], "listen ::1:10809"),
+            (&["-b", "localhost", "--port", "1", "-p2", "a"], "listen localhost:2"),
+            (&["-k", "/s", "a"], "listen /s"),
+            (&["-k", "/s", "-p", "1", "a"], "listen /s"),
+            (&["-L"], "connect 0.0.0.0:10809"),
+            (&["-L", "-b", "h", "-p", "1"], "connect h:1"),
+            (&["--list", "-k", "/s"], "connect /s"),
+            (&["-k", "s", "a"], ""),
+            (&["-p", "nosuch", "a"], ""),
+            (&["-k", "/s"], ""),
+        ] {
+            let found = tool_line("qemu-nbd", words).unwrap();
+            assert_eq!(sockets(&found).join("; "), expected, "{words:?}");
+        }
+        let option = &tool_line("qemu-nbd", &["-k", "/s", "a"]).unwrap().endpoints[0].option;
+        assert_eq!(option, "qemu-nbd -k /s");
+    }
+
+    #[test]
+    fn labels_and_devices_are_refused_by_name() {
         for (words, option) in [
-            (&["-k", "/s", "a"][..], "qemu-nbd -k /s"),
-            (&["-tp", "10810", "a"], "qemu-nbd -p 10810"),
-            (&["--bind=::", "a"], "qemu-nbd --bind ::"),
-            (&["--sel", "x", "a"], "qemu-nbd --sel x"),
-            (&["-L"], "qemu-nbd -L"),
+            (&["--sel", "x", "a"][..], "qemu-nbd --sel x"),
             (&["-c", "/dev/nbd0", "a"], "qemu-nbd -c /dev/nbd0"),
             (&["-d", "/dev/nbd0"], "qemu-nbd -d"),
         ] {
@@ -233,19 +284,19 @@ mod tests {
     }
 
     #[test]
-    fn the_caller_hands_one_socket_over() {
+    fn the_caller_may_hand_one_socket_over() {
         let taken = |pid: &'static str, number: &'static str| {
             let mut line = tool_line("qemu-nbd", &["-f", "raw", "a"]).unwrap();
             let variable = |name: &str| Some(OsString::from(if name == "LISTEN_PID" { pid } else { number }));
-            take_socket(&mut line, &variable, 77).map(|()| line.descriptors)
+            take_socket(&mut line, &variable, 77).map(|()| (line.descriptors, line.endpoints.len()))
         };
-        assert_eq!(taken("77", "1").unwrap(), [3].into());
-        assert!(matches!(taken("78", "1"), Err(Error::NotServed { .. })));
-        assert!(matches!(taken("77", "0"), Err(Error::NotServed { .. })));
-        assert!(matches!(taken("77", "x"), Err(Error::NotServed { .. })));
+        assert_eq!(taken("77", "1").unwrap(), ([3].into(), 0));
+        for (pid, number) in [("78", "1"), ("77", "0"), ("77", "x")] {
+            assert_eq!(taken(pid, number).unwrap(), ([].into(), 1));
+        }
         assert!(matches!(taken("77", "2"), Err(Error::Malformed { .. })));
         let mut help = tool_line("qemu-nbd", &["--help"]).unwrap();
-        assert!(take_socket(&mut help, &|_| None, 77).is_ok());
+        assert!(take_socket(&mut help, &|_| Some("1".into()), 1).is_ok() && help.descriptors.is_empty());
     }
 
     #[test]

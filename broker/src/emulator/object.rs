@@ -1,6 +1,10 @@
 //! `-object`: every type that a user can create in QEMU 7.2 and 10.0 (`ObjectType` in `qapi/qom.json`).
 
-use super::draft::{Draft, Group, OpenedBy};
+mod connected;
+
+use std::ffi::OsStr;
+
+use super::draft::{Draft, Group, OpenedBy, ReadGroup};
 use super::error::Error;
 use super::resource::Kind;
 use super::value::is_help;
@@ -17,23 +21,28 @@ enum Object {
     Memory,
     /// Reads random numbers from `filename=`.
     Random,
-    /// Uses the descriptor of this key; without it opens the device itself.
-    Descriptor(&'static str),
+    /// Opens the device node of this key.
+    Device(&'static str),
+    /// Uses the descriptor of the first key; without it opens this device.
+    Descriptor(&'static str, &'static str),
+    /// Memory in a file that QEMU makes in this folder, by `shm_open`.
+    SharedMemory(&'static str),
+    /// What this understands.
+    By(ReadGroup),
     /// Something outside.
     Later(&'static str),
 }
 
-use Object::{Descriptor, Inside, Later, Memory, Random, Reads, Writes};
+use Object::{By, Descriptor, Device, Inside, Later, Memory, Random, Reads, SharedMemory, Writes};
 
-const NO_TLS: &str = "leave it out: no sockets are served that could use it";
 const NO_ENCLAVE: &str = "leave it out: the host's confidential computing devices are not handed in";
 
 const TYPES: &[(&str, Object)] = &[
     ("acpi-generic-initiator", Inside),
     ("acpi-generic-port", Inside),
     ("authz-list", Inside),
-    ("authz-list-file", Later(NO_TLS)), // watches a file's folder
-    ("authz-pam", Later(NO_TLS)),
+    ("authz-list-file", By(connected::list_of_users)),
+    ("authz-pam", Later("use authz-list or authz-simple")), // the host's services of PAM
     ("authz-simple", Inside),
     ("can-bus", Inside),
     ("can-host-socketcan", Later("use can-bus alone; no CAN interface of the host is handed in")),
@@ -50,17 +59,17 @@ const TYPES: &[(&str, Object)] = &[
     ("filter-redirector", Inside),
     ("filter-replay", Inside),
     ("filter-rewriter", Inside),
-    ("input-barrier", Later("use an emulated mouse or tablet")), // TCP
-    ("input-linux", Later("use an emulated mouse or tablet")),   // /dev/input
-    ("iommufd", Descriptor("fd")),
+    ("input-barrier", By(connected::barrier)),
+    ("input-linux", Device("evdev")),
+    ("iommufd", Descriptor("fd", "/dev/iommu")),
     ("iothread", Inside),
     ("main-loop", Inside),
     ("memory-backend-epc", Later(NO_ENCLAVE)), // /dev/sgx_vepc
     ("memory-backend-file", Memory),
     ("memory-backend-memfd", Inside),
     ("memory-backend-ram", Inside),
-    ("memory-backend-shm", Later("use memory-backend-memfd")), // /dev/shm
-    ("pr-manager-helper", Later("leave it out: its socket is not handed in")),
+    ("memory-backend-shm", SharedMemory("/dev/shm")), // since 9.1
+    ("pr-manager-helper", By(connected::reservations)),
     ("qtest", Later("use -qtest")),
     ("rng-builtin", Inside),
     ("rng-egd", Inside), // talks through a chardev
@@ -73,9 +82,9 @@ const TYPES: &[(&str, Object)] = &[
     ("thread-context", Inside),
     ("throttle-group", Inside),
     ("tls-cipher-suites", Inside), // built-in lists only
-    ("tls-creds-anon", Later(NO_TLS)),
-    ("tls-creds-psk", Later(NO_TLS)),
-    ("tls-creds-x509", Later(NO_TLS)),
+    ("tls-creds-anon", By(connected::anonymous)),
+    ("tls-creds-psk", By(connected::psk)),
+    ("tls-creds-x509", By(connected::x509)),
     ("x-remote-object", Later("leave it out: device processes are not served")),
 ];
 
@@ -101,14 +110,22 @@ pub(super) fn read(draft: &mut Draft<'_>, group: &Group) -> Result<(), Error> {
             Some(file) => draft.file(option, file, Kind::OutputFile { append: false }, OpenedBy::Plain),
             None => Ok(()),
         },
+        Some(By(read)) => read(draft, group),
         Some(Memory) => memory(draft, group),
         Some(Random) => random(draft, group),
-        Some(Descriptor(key)) => match pairs.name(key) {
-            Some(fd) => draft.descriptor(option, fd),
-            None => Err(Error::not_served(option, what(), format!("add {key}=N with an open descriptor"))),
+        Some(Device(key)) => match pairs.name(key) {
+            Some(device) => draft.file(option, device, Kind::Device, OpenedBy::QemuOpen),
+            None => Ok(()),
         },
+        Some(Descriptor(key, device)) => match pairs.name(key) {
+            Some(fd) => draft.descriptor(option, fd),
+            None => draft.file(option, OsStr::new(device), Kind::Device, OpenedBy::QemuOpen),
+        },
+        Some(SharedMemory(folder)) => {
+            draft.file(option, OsStr::new(folder), Kind::MemoryFile { read_only: false }, OpenedBy::Plain)
+        }
         Some(Later(instead)) => Err(Error::not_served(option, what(), *instead)),
-        None => Err(Error::not_served(option, what(), "leave it out: it is not known what it opens")),
+        None => Err(Error::not_known(option, what(), "leave it out: it is not known what it opens")),
     }
 }
 
@@ -156,6 +173,7 @@ mod tests {
             ("memory-backend-file,id=m,size=1G,mem-path=F,readonly=on", Kind::MemoryFile { read_only: true }),
             ("filter-dump,id=f,netdev=n,file=F", Kind::OutputFile { append: false }),
             ("rng-random,id=r,filename=F", Kind::ReadOnlyFile),
+            ("input-linux,id=i,evdev=F,grab_all=on", Kind::Device),
         ] {
             let found = line(&["-object", value]).unwrap();
             assert_eq!(names(&found), [("F", &kind)], "{value}");
@@ -164,16 +182,20 @@ mod tests {
     }
 
     #[test]
+    fn what_has_its_place_needs_no_name() {
+        let found = line(&["-object", "iommufd,id=i", "-object", "memory-backend-shm,id=m,size=1M"]).unwrap();
+        let shared = Kind::MemoryFile { read_only: false };
+        assert_eq!(names(&found), [("/dev/iommu", &Kind::Device), ("/dev/shm", &shared)]);
+    }
+
+    #[test]
     fn what_reaches_outside_or_is_unknown_is_refused() {
         assert_not_served(&[
-            &["-object", "tls-creds-x509,id=t,dir=/x,endpoint=server"],
-            &["-object", "input-linux,id=i,evdev=/dev/input/event0"],
             &["-object", "secret_keyring,id=s,serial=1"],
             &["-object", "can-host-socketcan,id=c,if=can0,canbus=b"],
             &["-object", "authz-list-file,id=a,filename=/x"],
-            &["-object", "iommufd,id=i"],
             &["-object", "sev-guest,id=s"],
-            &["-object", "memory-backend-shm,id=m,size=1M"],
+            &["-object", "memory-backend-epc,id=m,size=1M"],
             &["-object", "x-newer,id=n"],
             &["-object", "id=n"],
             &["-object", "secret,id=s,file=/dev/fdset/3"],

@@ -3,10 +3,9 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
-use super::descriptor;
 use super::draft::{Draft, Group};
 use super::error::Error;
-use super::readconfig;
+use super::{descriptor, incoming, incoming_command, readconfig};
 
 /// `-version`, `-help` and their like: QEMU prints and ends.
 ///
@@ -76,38 +75,31 @@ pub(super) fn add_fd(draft: &mut Draft<'_>, group: &Group) -> Result<(), Error> 
     }
 }
 
-/// `-incoming`: a descriptor, or later over QMP.
+/// `-incoming`: a descriptor, a command, a socket or a file, or later over QMP.
 ///
 /// # Errors
-/// [`Error::NotServed`] for every other source.
+/// As [`incoming_command::read`] and [`incoming::read`].
 pub(super) fn incoming(draft: &mut Draft<'_>, option: &str, value: &OsStr) -> Result<(), Error> {
-    if value == "defer" {
+    if incoming_command::read(draft, option, value)? || value == "defer" {
         return Ok(());
     }
     match value.as_bytes().strip_prefix(b"fd:") {
         Some(fd) => draft.descriptor(option, OsStr::from_bytes(fd)),
-        None => Err(Error::not_served(
-            option,
-            format!("the migration source {}", value.to_string_lossy()),
-            "open it beforehand and use -incoming fd:N, or use -incoming defer",
-        )),
+        None => incoming::read(draft, option, value),
     }
 }
 
-/// `-run-with`: what needs rights the sandbox takes away is not handed to QEMU.
+/// `-overcommit`.
 ///
 /// # Errors
-/// [`Error::NotServed`] for all but `async-teardown`.
-pub(super) fn run_with(draft: &mut Draft<'_>, group: &Group) -> Result<(), Error> {
-    let other = group.pairs.iter().find(|(key, _)| *key != "async-teardown");
-    match other {
-        None => async_teardown(draft, "run-with"),
-        Some((key, _)) => Err(Error::not_served(
-            &group.option,
-            key,
-            "leave it out: the broker confines the emulator; choose its user with --user UID:GID",
-        )),
+/// None: of a value that it does not know QEMU says so itself.
+pub(super) fn overcommit(draft: &mut Draft<'_>, group: &Group) -> Result<(), Error> {
+    // `on-fault` is a third value, since 10.0.
+    let locked = group.pairs.get("mem-lock");
+    if let Some(value) = locked {
+        draft.line.locks_memory = !matches!(value.as_bytes(), b"off" | b"no" | b"false" | b"n");
     }
+    Ok(())
 }
 
 /// `-usbdevice`: all but `braille` are emulated.
@@ -188,26 +180,11 @@ mod tests {
 
     #[test]
     fn what_the_process_may_not_do_itself() {
-        assert_not_served(&[
-            &["-runas", "nobody"],
-            &["-chroot", "/x"],
-            &["-run-with", "user=nobody"],
-            &["-run-with", "async-teardown=on,chroot=/x"],
-            &["-incoming", "tcp:0:4444"],
-            &["-incoming", "exec:cat /x"],
-            &["-incoming", "unix:/x"],
-            &["-incoming", "file:/x"],
-            &["-incoming", "{'channel-type':'main','addr':{'transport':'exec','args':['x']}}"],
-            &["-usbdevice", "braille"],
-        ]);
-        assert_harmless(&[
-            &["-run-with", "async-teardown=on"],
-            &["-async-teardown"],
-            &["-incoming", "defer"],
-            &["-usbdevice", "tablet"],
-            &["-sandbox", "on,spawn=deny"],
-        ]);
+        assert_not_served(&[&["-usbdevice", "braille"]]);
+        assert_harmless(&[&["-incoming", "defer"], &["-usbdevice", "tablet"], &["-sandbox", "on,spawn=deny"]]);
         assert!(line(&["-daemonize"]).unwrap().daemonize);
+        assert!(line(&["-overcommit", "mem-lock=on-fault"]).unwrap().locks_memory);
+        assert!(!line(&["-overcommit", "mem-lock=on", "-overcommit", "mem-lock=off"]).unwrap().locks_memory);
     }
 
     #[test]
@@ -218,7 +195,7 @@ mod tests {
         assert_not_served(&[
             &["-device", "vfio-pci-x,id=v", "-set", "device.v.x=1"],
             &["-device", "e1000,id=n", "-set", "device.n.sysfsdev=/sys/x"],
-            &["-chardev", "null,id=c", "-set", "chardev.c.backend=pty"],
+            &["-chardev", "null,id=c", "-set", "chardev.c.backend=braille"],
         ]);
         for words in [
             &["-set", "drive.d.file=x", "-drive", "id=d"][..],

@@ -23,8 +23,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("smp-opts", "smp"),
     ("boot-opts", "boot"),
     ("acpi", "acpitable"),
-    ("vnc", "spice"), // a server of the display, as refused as the other one
-    ("M", ""),        // an option, but no section
+    ("M", ""), // an option, but no section
 ];
 
 /// The option that a section, or a group in `-set`, stands for.
@@ -177,11 +176,10 @@ mod tests {
     #[test]
     fn sections_that_reach_outside_are_refused() {
         for text in [
-            "[vnc \"default\"]\n vnc = \":0\"\n",
             "[netdev \"n\"]\n type = \"user\"\n",
             "[global]\n driver = \"vfio-pci\"\n property = \"sysfsdev\"\n value = \"/x\"\n",
             "[fsdev \"f\"]\n path = \"/\"\n",
-            "[chardev \"c\"]\n backend = \"pty\"\n",
+            "[chardev \"c\"]\n backend = \"braille\"\n",
         ] {
             assert!(matches!(config(text), Err(Error::NotServed { .. })), "{text}");
         }

@@ -1,11 +1,14 @@
 //! What a command line names: the result of reading it.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::RawFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-pub use super::network::Network;
+use super::endpoint::Endpoint;
+pub use super::network::{DatagramNetwork, Network};
 use super::program::Program;
+use super::run_as::{NewRoot, RunAs};
 
 /// An emulator's command line, understood.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,6 +22,24 @@ pub struct CommandLine {
     pub resources: Vec<Resource>,
     /// Network backends whose descriptors the broker opens, in the order of the words.
     pub networks: Vec<Network>,
+    /// Networks whose frames a relay carries, in the order of the words.
+    pub datagrams: Vec<DatagramNetwork>,
+    /// Sockets that QEMU makes by address, in the order they were found.
+    pub endpoints: Vec<Endpoint>,
+    /// Folders that are shared with the guest.
+    pub shared_folders: Vec<SharedFolder>,
+    /// QEMU opens pseudo-terminals (`-chardev pty`).
+    pub terminals: bool,
+    /// Places in `argv` of words that are not executed, for the broker does what they say.
+    pub dropped: BTreeSet<usize>,
+    /// Who QEMU is to become: `-runas`, `-run-with user=`.
+    pub run_as: Option<RunAs>,
+    /// What QEMU is to take for its root: `-chroot`, `-run-with chroot=`.
+    pub new_root: Option<NewRoot>,
+    /// `-overcommit mem-lock=`: QEMU locks all its memory.
+    pub locks_memory: bool,
+    /// `-incoming exec:COMMAND`.
+    pub incoming: Option<IncomingCommand>,
     /// Inherited descriptors that the words name by number.
     pub descriptors: BTreeSet<RawFd>,
     /// `-daemonize`: QEMU forks and its first process ends early.
@@ -38,6 +59,20 @@ pub struct CommandLine {
 }
 
 impl CommandLine {
+    /// The words that are executed, the emulator's name first.
+    pub fn executed(&self) -> impl Iterator<Item = &OsString> {
+        self.argv.iter().enumerate().filter(|(place, _)| !self.dropped.contains(place)).map(|(_, word)| word)
+    }
+
+    /// Names the logs that are called after QEMU's process, whose number is `process`.
+    pub fn number_logs(&mut self, process: u32) {
+        let numbered = self.resources.iter_mut().filter(|resource| resource.kind == Kind::NumberedLog);
+        for log in numbered {
+            log.name = with_number(&log.name, process);
+            log.kind = Kind::OutputFile { append: false };
+        }
+    }
+
     /// The descriptors that are named as images; a number may come several times.
     pub fn image_descriptors(&self) -> impl Iterator<Item = RawFd> {
         self.resources.iter().filter_map(|resource| match &resource.kind {
@@ -45,6 +80,50 @@ impl CommandLine {
             _ => None,
         })
     }
+}
+
+/// `name` with `process` in the place of its `%d`.
+fn with_number(name: &OsStr, process: u32) -> OsString {
+    let bytes = name.as_bytes();
+    let Some(at) = bytes.windows(2).position(|pair| pair == b"%d") else { return name.to_owned() };
+    let (before, after) = bytes.split_at(at);
+    let after = after.strip_prefix(b"%d").unwrap_or(after);
+    OsString::from_vec([before, process.to_string().as_bytes(), after].concat())
+}
+
+/// A folder that is shared with the guest (`-fsdev local`, `-virtfs local`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharedFolder {
+    /// The option that names it, as typed, for messages.
+    pub option: String,
+    /// Its path, relative to the folder of the start if it is relative.
+    pub path: OsString,
+    /// `readonly=on`
+    pub read_only: bool,
+    /// How owners and modes that the guest sets are kept.
+    pub model: SecurityModel,
+}
+
+/// How owners and modes of a shared folder's files are kept (`security_model=`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SecurityModel {
+    /// As those of the host's files: `passthrough` and `none`.
+    Native,
+    /// In attributes: `mapped-xattr`.
+    MappedXattr,
+    /// In files of a hidden folder: `mapped-file`.
+    MappedFile,
+}
+
+/// `-incoming exec:COMMAND`: the broker runs the command, and QEMU reads its output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IncomingCommand {
+    /// The option, as typed, for messages.
+    pub option: String,
+    /// The program and its arguments, its name first: `/bin/sh -c COMMAND`, but for a channel of JSON.
+    pub words: Vec<OsString>,
+    /// The place in `argv` of the word that becomes `fd:N`.
+    pub word: usize,
 }
 
 /// One file or device that QEMU opens by name.
@@ -65,6 +144,8 @@ pub enum Kind {
     Image(Image),
     /// Read whole and never written: kernel, initrd, secret, ACPI table.
     ReadOnlyFile,
+    /// The same, of a file that need not be there.
+    OptionalFile,
     /// A relative name that QEMU tries in its working folder first, then in its data folders
     /// (`qemu_find_file`): to be pinned if it exists, else left to the data folders.
     FirmwareName,
@@ -80,6 +161,11 @@ pub enum Kind {
     Target,
     /// The name of another resource with the prefix of a protocol, at which QEMU looks too: nothing is behind it.
     NoFile,
+    /// A log whose name holds `%d`, for which QEMU writes the number of its process.
+    NumberedLog,
+    /// A FIFO, or a device node such as a serial port, that a character device reads and writes. If it cannot be opened,
+    /// QEMU says so itself.
+    Stream,
     /// `-pidfile`: created, locked, and removed at the end.
     PidFile,
     /// Guest memory: a file, a DAX device, or a folder in which QEMU makes an unnamed file.

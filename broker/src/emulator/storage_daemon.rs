@@ -5,7 +5,9 @@
 
 use std::ffi::OsString;
 
+use super::address;
 use super::draft::{Draft, Group, OpenedBy};
+use super::endpoint::EndpointUse;
 use super::error::Error;
 use super::resource::Kind;
 use super::tool;
@@ -55,7 +57,7 @@ static OPTIONS: &[Opt<Meaning>] = &[
     value(0, "pidfile", PidFile),
 ];
 
-const HAND_OVER: &str = "let the caller open the socket, and hand it over as addr.type=fd,addr.str=N";
+const UNKNOWN: &str = "leave it out: it is not known what it names";
 
 /// Reads the words behind `qemu-storage-daemon`.
 ///
@@ -94,8 +96,7 @@ fn read_option(draft: &mut Draft<'_>, given: &Given<Meaning>) -> Result<(), Erro
 
 /// `--nbd-server`.
 fn nbd_server(draft: &mut Draft<'_>, group: &Group) -> Result<(), Error> {
-    let known = ["addr.type", "addr.str", "tls-creds", "tls-authz", "max-connections", "handshake-max-seconds"];
-    handed_over(draft, group, &known)
+    listens(draft, group, &["tls-creds", "tls-authz", "max-connections", "handshake-max-seconds"])
 }
 
 /// `--export`.
@@ -106,8 +107,8 @@ fn export(draft: &mut Draft<'_>, group: &Group) -> Result<(), Error> {
         "nbd" => return Ok(()),
         "vhost-user-blk" => {
             let mut known = COMMON.to_vec();
-            known.extend(["addr.type", "addr.str", "logical-block-size", "num-queues"]);
-            return handed_over(draft, group, &known);
+            known.extend(["logical-block-size", "num-queues"]);
+            return listens(draft, group, &known);
         }
         "fuse" => "use type=nbd or type=vhost-user-blk: no file system can be mounted in the sandbox",
         _ => "use type=nbd or type=vhost-user-blk",
@@ -119,21 +120,20 @@ fn export(draft: &mut Draft<'_>, group: &Group) -> Result<(), Error> {
 const COMMON: [&str; 8] =
     ["type", "id", "fixed-iothread", "iothread", "node-name", "writable", "writethrough", "allow-inactive"];
 
-/// Notes a socket that is named by its number. A key that is not `known` could name another address.
-fn handed_over(draft: &mut Draft<'_>, group: &Group, known: &[&str]) -> Result<(), Error> {
-    let of_descriptor = group.pairs.text("addr.type") == Some("fd");
-    let number = group.pairs.name("addr.str").filter(|_| of_descriptor);
-    let number = number.ok_or_else(|| Error::not_served(&group.option, "the socket", HAND_OVER))?;
-    if let Some((key, _)) = group.pairs.iter().find(|(key, _)| !known.contains(key)) {
-        return Err(Error::not_served(&group.option, key, HAND_OVER));
+/// Notes the socket of `addr.`, which it makes or is handed. A key that is not `known` could name another address.
+fn listens(draft: &mut Draft<'_>, group: &Group, known: &[&str]) -> Result<(), Error> {
+    let (option, pairs) = (&group.option, &group.pairs);
+    if let Some((key, _)) = pairs.iter().find(|(key, _)| !known.contains(key) && !key.starts_with("addr.")) {
+        return Err(Error::not_served(option, key, UNKNOWN));
     }
-    draft.descriptor(&group.option, number)
+    let named = address::of_pairs(draft, option, pairs, "addr.")?;
+    address::note(draft, option, EndpointUse::Listen, named)
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::resource::Backing;
-    use super::super::testing::{image, images, names, ro, rw, tool_line};
+    use super::super::testing::{image, images, names, ro, rw, sockets, tool_line};
     use super::*;
 
     const DAEMON: &str = "qemu-storage-daemon";
@@ -170,6 +170,21 @@ mod tests {
     }
 
     #[test]
+    fn sockets_by_address() {
+        for (words, expected) in [
+            (["--nbd-server", "addr.type=unix,addr.path=/s"], "listen /s"),
+            (["--nbd-server", "addr.type=inet,addr.host=::,addr.port=10809,max-connections=0"], "listen :::10809"),
+            (["--nbd-server", r#"{"addr":{"type":"unix","path":"/s"},"tls-creds":"t"}"#], "listen /s"),
+            (["--nbd-server", "addr.type=fd"], ""),
+            (["--export", "vhost-user-blk,id=e,node-name=n,addr.type=unix,addr.path=/s,num-queues=2"], "listen /s"),
+            (["--chardev", "socket,id=m,path=/s,server=on"], "listen /s"),
+            (["--blockdev", "nbd,node-name=n,server.type=unix,server.path=/s"], "connect /s"),
+        ] {
+            assert_eq!(sockets(&tool_line(DAEMON, &words).unwrap()).join("; "), expected, "{words:?}");
+        }
+    }
+
+    #[test]
     fn the_process_and_what_is_printed() {
         let found = tool_line(DAEMON, &["--daemonize", "--pidfile", "p"]).unwrap();
         assert!(found.daemonize && found.forks);
@@ -182,17 +197,13 @@ mod tests {
     #[test]
     fn what_would_be_opened_on_the_host_is_refused_by_name() {
         for words in [
-            ["--nbd-server", "addr.type=unix,addr.path=/s"],
-            ["--nbd-server", "addr.type=inet,addr.host=::,addr.port=10809"],
-            ["--nbd-server", "addr.type=fd"],
-            ["--nbd-server", "addr.type=fd,addr.str=5,addr.path=/s"],
-            ["--nbd-server", r#"{"addr":{"type":"unix","path":"/s"}}"#],
+            ["--nbd-server", "addr.type=unix,addr.path=/s,addr.newer=/t"],
+            ["--nbd-server", "addr.type=unix,addr.path=/s,newer=/t"],
+            ["--nbd-server", "addr.type=vsock,addr.cid=1,addr.port=1"],
             ["--export", "fuse,id=e,node-name=n,mountpoint=/mnt/x"],
             ["--export", "vduse-blk,id=e,node-name=n,name=v"],
-            ["--export", "vhost-user-blk,id=e,node-name=n,addr.type=unix,addr.path=/s"],
             ["--export", "id=e"],
-            ["--chardev", "socket,id=m,path=/s,server=on"],
-            ["--blockdev", "nbd,server.type=unix,server.path=/s"],
+            ["--blockdev", "ssh,server.host=h,server.port=1,path=/s"],
         ] {
             let error = tool_line(DAEMON, &words).unwrap_err();
             let start = format!("{DAEMON} {} ", words[0]);

@@ -7,7 +7,10 @@ use std::ffi::OsStr;
 
 use super::draft::{Draft, ReadGroup};
 use super::error::Error;
-use super::{blockdev, chardev, device, display, drive, files, machine, network, object, process, readconfig};
+use super::{
+    blockdev, chardev, device, display, drive, files, host_tpm, machine, network, object, process, readconfig, run_as,
+    shared_folder,
+};
 
 /// One option.
 pub(super) struct Row {
@@ -38,11 +41,10 @@ pub(super) fn row(name: &str) -> Option<&'static Row> {
     OPTIONS.iter().find(|row| row.name == name)
 }
 
-/// True if `option` (with one dash, two, or none) is in the table.
-#[must_use]
-pub fn knows(option: &str) -> bool {
+/// The name in `option`, which has one dash, two, or none.
+pub(super) fn name(option: &str) -> &str {
     let name = option.strip_prefix('-').unwrap_or(option);
-    row(name.strip_prefix('-').unwrap_or(name)).is_some()
+    name.strip_prefix('-').unwrap_or(name)
 }
 
 const fn flag(name: &'static str) -> Row {
@@ -61,12 +63,8 @@ const fn with(name: &'static str, takes_argument: bool, meaning: Meaning) -> Row
     Row { name, takes_argument, meaning }
 }
 
-const NO_FOLDERS: &str = "use -drive with an image; shared folders are not handed in";
 const NO_XEN: &str = "use -accel kvm or -accel tcg; Xen is not served";
-const NO_SERVER: &str = "use -display none or -nographic; no display can be reached from the sandbox";
 const NO_CODE: &str = "leave it out: it would run or write outside the sandbox";
-const USE_USER: &str = "leave it out: the broker confines the emulator; choose its user with --user UID:GID";
-const NO_TPM: &str = "leave it out: no TPM is handed in";
 
 /// All options, those that exist in one version only included.
 #[rustfmt::skip] // one line an option
@@ -113,9 +111,9 @@ pub(super) static OPTIONS: &[Row] = &[
     value("drive", Keyed(None, drive::read)),
     value("blockdev", Keyed(Some("driver"), blockdev::read)),
     with("snapshot", false, Switch(process::snapshot)),
-    value("fsdev", Later(NO_FOLDERS)),
-    value("virtfs", Later(NO_FOLDERS)),
-    value("iscsi", Later("use an image on this host")), // the defaults of iSCSI connections
+    value("fsdev", Keyed(Some("fsdriver"), shared_folder::read)),
+    value("virtfs", Keyed(Some("fsdriver"), shared_folder::read)),
+    value("iscsi", Harmless), // the defaults of connections by a driver that is refused
 
     // USB.
     flag("usb"),
@@ -124,8 +122,8 @@ pub(super) static OPTIONS: &[Row] = &[
     // Displays.
     value("display", Text(display::display)),
     with("nographic", false, Switch(display::nographic)),
-    value("spice", Later(NO_SERVER)),
-    value("vnc", Text(display::vnc)),
+    value("spice", Keyed(None, display::spice::read)),
+    value("vnc", Keyed(Some("vnc"), display::vnc::read)),
     flag("portrait"), // until 9.1, PXA only
     value("rotate", Harmless), // until 9.1, PXA only
     value("vga", Harmless),
@@ -154,12 +152,12 @@ pub(super) static OPTIONS: &[Row] = &[
     value("qmp-pretty", Text(chardev::short)),
     value("mon", Harmless), // a chardev, by id
     value("debugcon", Text(chardev::short)),
-    value("gdb", Text(chardev::short)),
-    with("s", false, Later("use -gdb with chardev:ID or stdio")), // -gdb tcp::1234
+    value("gdb", Text(chardev::gdb)),
+    with("s", false, Switch(chardev::default_gdb)),
     value("echr", Harmless),
     value("qtest", Text(chardev::short)),
     value("qtest-log", Text(files::qtest_log)),
-    value("tpmdev", Later(NO_TPM)),
+    value("tpmdev", Keyed(Some("type"), host_tpm::read)),
 
     // Boot files.
     value("bios", Text(files::firmware)),
@@ -176,9 +174,9 @@ pub(super) static OPTIONS: &[Row] = &[
     // The process.
     value("pidfile", Text(files::pid_file)),
     with("daemonize", false, Switch(process::daemonize)),
-    value("runas", Later(USE_USER)),    // until 9.2
-    value("chroot", Later(USE_USER)),   // until 8.2
-    value("run-with", Keyed(None, process::run_with)), // since 8.1
+    value("runas", Text(run_as::run_as)), // until 9.2
+    value("chroot", Text(run_as::chroot)), // until 8.2
+    value("run-with", Keyed(None, run_as::run_with)), // since 8.1
     with("async-teardown", false, Switch(process::async_teardown)), // until 8.2
     value("sandbox", Harmless),         // QEMU's own filter, below ours
     value("readconfig", Text(readconfig::read)),
@@ -186,7 +184,7 @@ pub(super) static OPTIONS: &[Row] = &[
     with("nodefaults", false, Switch(process::no_defaults)),
     flag("preconfig"),
     flag("S"),
-    value("overcommit", Harmless),
+    value("overcommit", Keyed(None, process::overcommit)),
     value("compat", Harmless),
     value("action", Harmless),
     flag("no-reboot"),
@@ -204,11 +202,11 @@ pub(super) static OPTIONS: &[Row] = &[
     value("seed", Harmless),
 
     // Finding errors.
-    value("d", Harmless),
+    value("d", Text(files::log_items)),
     value("D", Text(files::log)),
     value("dfilter", Harmless),
     value("trace", Keyed(Some("enable"), files::trace)),
-    value("dump-vmstate", Text(files::log)),
+    value("dump-vmstate", Text(files::dump)),
     flag("singlestep"), // until 8.2
     flag("enable-sync-profile"),
     with("perfmap", false, Later(NO_CODE)), // since 8.0: /tmp/perf-PID.map
@@ -239,10 +237,10 @@ mod tests {
     #[test]
     fn options_are_known_with_one_dash_and_with_two() {
         for option in ["-drive", "--drive", "drive", "-h", "--version", "-M", "-shim", "-runas"] {
-            assert!(knows(option), "{option}");
+            assert!(row(name(option)).is_some(), "{option}");
         }
         for option in ["", "-", "--", "---drive", "-Drive", "-drive=x", "-balloon"] {
-            assert!(!knows(option), "{option}");
+            assert!(row(name(option)).is_none(), "{option}");
         }
     }
 

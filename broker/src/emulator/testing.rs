@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::Path;
 
-use super::{Access, Backing, CommandLine, Error, Image, Kind, parse};
+use super::{Access, Address, Backing, CommandLine, EndpointUse, Error, Image, Kind, parse};
 
 /// An image as the tests write it down.
 pub(super) type Seen = (String, Image);
@@ -78,6 +78,48 @@ pub(super) fn rw() -> Access {
 
 pub(super) fn ro() -> Access {
     Access::ReadOnly
+}
+
+/// The address of one port.
+pub(super) fn inet(host: &str, port: u16) -> Address {
+    Address::Inet { host: host.to_owned(), first_port: port, last_port: port, ipv4: None, ipv6: None }
+}
+
+/// The sockets of a command line: `listen ADDRESS`, `connect ADDRESS` or `datagram ADDRESS [from ADDRESS]`, where an
+/// address is a path, `@NAME` or `HOST:PORT`, with `-PORT`, ` ipv4`, ` noipv4`, ` ipv6` and ` noipv6` where they are said.
+pub(super) fn sockets(line: &CommandLine) -> Vec<String> {
+    let shown = |endpoint: &super::Endpoint| match &endpoint.use_ {
+        EndpointUse::Listen => format!("listen {}", socket(&endpoint.address)),
+        EndpointUse::Connect => format!("connect {}", socket(&endpoint.address)),
+        EndpointUse::Datagram(None) => format!("datagram {}", socket(&endpoint.address)),
+        EndpointUse::Datagram(Some(own)) => format!("datagram {} from {}", socket(&endpoint.address), socket(own)),
+    };
+    line.endpoints.iter().map(shown).collect()
+}
+
+fn socket(address: &Address) -> String {
+    match address {
+        Address::Unix { path } => path.to_string_lossy().into_owned(),
+        Address::Abstract { name } => format!("@{}", name.escape_ascii()),
+        Address::Inet { host, first_port, last_port, ipv4, ipv6 } => {
+            let range = if last_port == first_port { String::new() } else { format!("-{last_port}") };
+            let family = |name: &str, said: &Option<bool>| match said {
+                None => String::new(),
+                Some(true) => format!(" {name}"),
+                Some(false) => format!(" no{name}"),
+            };
+            format!("{host}:{first_port}{range}{}{}", family("ipv4", ipv4), family("ipv6", ipv6))
+        }
+    }
+}
+
+/// Fails unless each of these command lines names these sockets, separated by semicolons, and nothing else.
+pub(super) fn assert_sockets(lines: &[(&[&str], &str)]) {
+    for (words, expected) in lines {
+        let line = line(words).unwrap_or_else(|error| panic!("{words:?}: {error}"));
+        assert_eq!(sockets(&line).join("; "), *expected, "{words:?}");
+        assert!(line.resources.is_empty() && line.descriptors.is_empty(), "{words:?}: {line:?}");
+    }
 }
 
 /// Fails unless every one of these command lines is refused as not served.

@@ -36,6 +36,12 @@ impl Pairs {
         self.list.push((key.into(), value.into()));
     }
 
+    /// Adds all of `others` after its own.
+    pub(super) fn extend(&mut self, others: Self) {
+        self.help |= others.help;
+        self.list.extend(others.list);
+    }
+
     /// Adds what was written: `word=value`, or a bare word.
     fn add(&mut self, word: String, value: Option<OsString>) {
         self.help |= value.is_none() && matches!(word.as_str(), "help" | "?");

@@ -1,11 +1,14 @@
 //! Networks: `-netdev`, `-nic`, `-net`.
 //!
-//! QEMU gets each of them by descriptor. Where the caller has it open, the word stays as it is. A tap, and a bridge, are
-//! opened by the broker before QEMU exists: [`Network`] says what is to be opened, and gives the word that QEMU gets in
-//! place of the one typed. Every other backend that opens something by itself is refused.
+//! Where the caller has one open, the word stays as it is, and so it does where QEMU makes a stream socket by address. A tap,
+//! and a bridge, are opened by the broker before QEMU exists: [`Network`] says what is to be opened, and gives the word that
+//! QEMU gets in place of the one typed. Sockets of datagrams are a relay's ([`DatagramNetwork`]). Every other backend that
+//! opens something by itself is refused.
 
 mod cards;
+mod datagrams;
 mod rewrite;
+mod socket;
 mod tap;
 #[cfg(test)]
 mod tests;
@@ -15,11 +18,15 @@ use std::os::fd::RawFd;
 
 use self::rewrite::Kept;
 
-use super::draft::{Draft, Group};
+use super::address;
+use super::draft::{Draft, Group, OpenedBy};
 use super::error::Error;
+use super::resource::Kind;
 use super::value::{Pairs, is_help};
 
 pub(super) use self::cards::connect;
+pub use self::datagrams::{Addresses, DatagramNetwork, HostPort};
+pub(super) use self::tap::number;
 
 /// A network backend whose descriptors the broker opens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,6 +114,23 @@ impl Network {
     }
 }
 
+/// Backends that open something by themselves, at least in some of their forms (`NetClientDriver` in `qapi/net.json`).
+const REFUSED: &[&str] = &[
+    "user",
+    "l2tpv3",
+    "socket",
+    "stream",
+    "dgram",
+    "vde",
+    "netmap",
+    "vhost-vdpa",
+    "af-xdp",
+    "passt",
+    "vmnet-host",
+    "vmnet-shared",
+    "vmnet-bridged",
+];
+
 /// Keys that name nothing by themselves, of the backends and cards that are served.
 const HARMLESS_KEYS: &[&str] = &[
     "id",
@@ -131,7 +155,11 @@ const HARMLESS_KEYS: &[&str] = &[
     "addr.type",
     "local.type",
     "x-svq",
+    "vhostdev",
+    "reconnect",
     "reconnect-ms",
+    "listen",
+    "connect",
 ];
 
 /// Keys whose value is a descriptor or, after the `s`, a list of them.
@@ -139,13 +167,13 @@ const DESCRIPTOR_KEYS: &[(&str, bool)] =
     &[("fd", false), ("fds", true), ("vhostfd", false), ("vhostfds", true), ("addr.str", false), ("local.str", false)];
 
 const HAND_IN: &str =
-    "use tap or bridge, or -nic none, or hand an open one over: tap,fd=N or stream,addr.type=fd,addr.str=N";
+    "use tap, bridge or stream, or -nic none, or hand an open one over: tap,fd=N or stream,addr.type=fd,addr.str=N";
 
 /// `-netdev`, `-nic` and `-net`.
 ///
 /// # Errors
-/// [`Error::NotServed`] for every backend that opens something itself, but for tap and bridge; of those, what [`tap::read`]
-/// says.
+/// [`Error::NotServed`] for every backend that opens something itself, but for tap, bridge, and connected sockets; of those,
+/// what [`tap::read`], [`socket::stream`] and [`socket::plain`] say.
 pub(super) fn read(draft: &mut Draft<'_>, group: &Group) -> Result<(), Error> {
     let (option, pairs) = (&group.option, &group.pairs);
     draft.network |= !group.from_file;
@@ -158,6 +186,10 @@ pub(super) fn read(draft: &mut Draft<'_>, group: &Group) -> Result<(), Error> {
         }
         return Ok(());
     }
+    if let Some(network) = datagrams::read(draft, group)? {
+        draft.line.datagrams.push(network);
+        return Ok(());
+    }
     let kind = kind(pairs);
     let served = match kind {
         "none" | "nic" | "hubport" | "vhost-user" => true,
@@ -168,12 +200,26 @@ pub(super) fn read(draft: &mut Draft<'_>, group: &Group) -> Result<(), Error> {
                 return Ok(());
             }
         },
-        "socket" => pairs.get("fd").is_some(),
-        "stream" => pairs.get("addr.type").is_some_and(|t| t == "fd"),
+        "socket" => {
+            socket::plain(draft, option, pairs)?;
+            pairs.get("mcast").is_none() && pairs.get("udp").is_none()
+        }
+        "stream" => {
+            socket::stream(draft, option, pairs)?;
+            true
+        }
         "dgram" => pairs.get("local.type").is_some_and(|t| t == "fd"),
-        "vhost-vdpa" => pairs.get("vhostfd").is_some(),
+        "vhost-vdpa" => {
+            if let Some(device) = pairs.name("vhostdev") {
+                draft.file(option, device, Kind::Device, OpenedBy::QemuOpen)?;
+            }
+            true
+        }
         _ => false,
     };
+    if !served && !REFUSED.contains(&kind) {
+        return Err(Error::not_known(option, format!("the network backend {kind}"), HAND_IN));
+    }
     if !served {
         return Err(Error::not_served(option, format!("the network backend {kind}"), HAND_IN));
     }
@@ -190,7 +236,7 @@ fn read_keys(draft: &mut Draft<'_>, option: &str, pairs: &Pairs) -> Result<(), E
         match DESCRIPTOR_KEYS.iter().find(|(k, _)| *k == key) {
             Some((_, true)) => draft.descriptors(option, value)?,
             Some((_, false)) => draft.descriptor(option, value)?,
-            None if HARMLESS_KEYS.contains(&key) => {}
+            None if HARMLESS_KEYS.contains(&key) || address::is_member("addr.", key) => {}
             None => {
                 let what = format!("{key}={}", value.to_string_lossy());
                 return Err(Error::not_served(option, what, HAND_IN));

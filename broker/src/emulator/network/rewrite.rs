@@ -16,6 +16,9 @@ use super::Vhost;
 /// Keys that QEMU does not get.
 const DROPPED: &[&str] = &["ifname", "script", "downscript", "br", "helper", "vnet_hdr", "queues"];
 
+/// Keys of datagram networks that QEMU does not get; those of `dgram` are objects in JSON, and dotted else.
+const ADDRESSES: &[&str] = &["udp", "mcast", "localaddr", "local", "remote"];
+
 /// What is kept of a word.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Kept {
@@ -45,18 +48,53 @@ impl Kept {
     /// # Errors
     /// [`Error::Malformed`] if a key comes twice, or a value is not of the type that QEMU demands.
     pub(super) fn of_json(option: &str, word: &OsStr) -> Result<Self, Error> {
-        let mut kept = json::members(option, word)?;
-        for (at, (key, value)) in kept.iter().enumerate() {
-            if kept.iter().take(at).any(|(earlier, _)| earlier == key) {
-                return Err(Error::malformed(option, format!("JSON parse error, duplicate key; leave one {key} out")));
-            }
-            check_type(option, key, value)?;
-        }
+        let mut kept = members(option, word)?;
+        kept.iter().try_for_each(|(key, value)| check_type(option, key, value))?;
         kept.retain(|(key, _)| !DROPPED.contains(&key.as_str()));
         for (_, value) in kept.iter_mut().filter(|(key, _)| key == "type") {
             *value = "tap".into();
         }
         Ok(Self::Json(kept))
+    }
+
+    /// What is kept of the word of a datagram network: all but its addresses.
+    ///
+    /// # Errors
+    /// As [`Kept::of_pairs`] and [`Kept::of_json`].
+    pub(super) fn of_datagrams(option: &str, word: &OsStr, is_json: bool) -> Result<Self, Error> {
+        if !is_json {
+            let mut kept = value::segments(option, word, Some("type"))?;
+            kept.retain(|(key, _)| !ADDRESSES.contains(&key.split('.').next().unwrap_or_default()));
+            return Ok(Self::Pairs(kept));
+        }
+        let mut kept = members(option, word)?;
+        for (key, value) in &kept {
+            match value.as_object().filter(|_| matches!(key.as_str(), "local" | "remote")) {
+                None => check_type(option, key, value)?,
+                Some(address) => {
+                    let mut texts =
+                        address.iter().filter(|(key, _)| matches!(key.as_str(), "type" | "host" | "port" | "path"));
+                    texts.try_for_each(|(key, value)| check_type(option, key, value))?;
+                }
+            }
+        }
+        kept.retain(|(key, _)| !ADDRESSES.contains(&key.as_str()));
+        Ok(Self::Json(kept))
+    }
+
+    /// The word of a datagram network with the number of its socket; `dgram` has a word for it that `socket` has not.
+    pub(super) fn with_datagrams(&self, socket: RawFd, is_dgram: bool) -> OsString {
+        let number = socket.to_string();
+        match self {
+            Self::Pairs(kept) if is_dgram => {
+                join_pairs(kept, None, &[("local.type", "fd".to_owned()), ("local.str", number)])
+            }
+            Self::Pairs(kept) => join_pairs(kept, None, &[("fd", number)]),
+            Self::Json(kept) if is_dgram => {
+                join_json(kept, None, vec![("local", serde_json::json!({"type": "fd", "str": number}))])
+            }
+            Self::Json(kept) => join_json(kept, None, vec![("fd", number.into())]),
+        }
     }
 
     /// The word with the numbers of descriptors, which come last.
@@ -73,7 +111,9 @@ impl Kept {
         let on = (vhost != Vhost::Off).then_some(!vhosts.is_empty());
         match self {
             Self::Pairs(kept) => join_pairs(kept, on, &added),
-            Self::Json(kept) => join_json(kept, on, added),
+            Self::Json(kept) => {
+                join_json(kept, on, added.into_iter().map(|(key, numbers)| (key, numbers.into())).collect())
+            }
         }
     }
 
@@ -83,6 +123,17 @@ impl Kept {
             Self::Json(kept) => kept.iter().any(|(own, _)| own == key),
         }
     }
+}
+
+/// The members of a JSON object, none of which comes twice.
+fn members(option: &str, word: &OsStr) -> Result<Vec<(String, Value)>, Error> {
+    let members = json::members(option, word)?;
+    for (at, (key, _)) in members.iter().enumerate() {
+        if members.iter().take(at).any(|(earlier, _)| earlier == key) {
+            return Err(Error::malformed(option, format!("JSON parse error, duplicate key; leave one {key} out")));
+        }
+    }
+    Ok(members)
 }
 
 /// Checks the type of one of a tap's or bridge's values (`NetdevTapOptions` in `qapi/net.json`).
@@ -123,7 +174,7 @@ fn switch(on: Option<bool>) -> &'static str {
 }
 
 /// As [`join_pairs`].
-fn join_json(kept: &[(String, Value)], on: Option<bool>, added: Vec<(&str, String)>) -> OsString {
+fn join_json(kept: &[(String, Value)], on: Option<bool>, added: Vec<(&str, Value)>) -> OsString {
     let mut members = kept.to_vec();
     if let Some(on) = on {
         match members.iter_mut().find(|(key, _)| key == "vhost") {
@@ -132,7 +183,7 @@ fn join_json(kept: &[(String, Value)], on: Option<bool>, added: Vec<(&str, Strin
             None => {}
         }
     }
-    members.extend(added.into_iter().map(|(key, numbers)| (key.to_owned(), numbers.into())));
+    members.extend(added.into_iter().map(|(key, numbers)| (key.to_owned(), numbers)));
     let members: Vec<String> =
         members.into_iter().map(|(key, value)| format!("{}:{value}", Value::from(key))).collect();
     format!("{{{}}}", members.join(",")).into()

@@ -153,7 +153,7 @@ fn vhost(option: &str, pairs: &Pairs) -> Result<Vhost, Error> {
 }
 
 /// Checks what the word consists of, apart from what a backend makes of its values.
-fn check_keys(group: &Group, keys: &[&str]) -> Result<(), Error> {
+pub(super) fn check_keys(group: &Group, keys: &[&str]) -> Result<(), Error> {
     let (option, pairs) = (&group.option, &group.pairs);
     let of_card = if group.name == "nic" { CARD_KEYS } else { &[] };
     let known = |key: &str| matches!(key, "type" | "id") || keys.contains(&key) || of_card.contains(&key);
@@ -168,29 +168,36 @@ fn check_keys(group: &Group, keys: &[&str]) -> Result<(), Error> {
 }
 
 /// The place of the word, and what is kept of it.
+fn kept(draft: &Draft<'_>, group: &Group) -> Result<(usize, Kept), Error> {
+    let option = &group.option;
+    let (at, word, is_json) = place(draft, group, "a tap or bridge")?;
+    let kept = if is_json { Kept::of_json(option, word) } else { Kept::of_pairs(option, word) };
+    Ok((at, kept?))
+}
+
+/// The place of the word that is to be rewritten, the word itself, and whether it is JSON; `what` it is, for messages.
 ///
 /// # Errors
 /// [`Error::NotServed`] if the options do not stand in a word of their own, or not all of them.
-fn kept(draft: &Draft<'_>, group: &Group) -> Result<(usize, Kept), Error> {
+pub(super) fn place<'d>(draft: &'d Draft<'_>, group: &Group, what: &str) -> Result<(usize, &'d OsStr, bool), Error> {
     let option = &group.option;
     let word = group.word.and_then(|at| Some((at, draft.line.argv.get(at)?)));
     let Some((at, word)) = word else {
         let instead = "write it on the command line as -netdev, where the broker can put the descriptors in";
-        return Err(Error::not_served(option, "a tap or bridge in a file", instead));
+        return Err(Error::not_served(option, format!("{what} in a file"), instead));
     };
     let is_json = group.name == "netdev" && word.as_bytes().starts_with(b"{");
     let read = if is_json { json::pairs(option, word)? } else { Pairs::parse(option, word, Some("type"))? };
     if read != group.pairs {
         let instead = format!("write it in the -{} itself, where the broker can put the descriptors in", group.name);
-        return Err(Error::not_served(option, "-set for a tap or bridge that the broker opens", instead));
+        return Err(Error::not_served(option, format!("-set for {what} that the broker opens"), instead));
     }
     let id = group.pairs.iter().find(|(key, _)| *key == "id").filter(|_| !is_json);
     if id.is_some_and(|(_, id)| !is_identifier(id)) {
         let problem = "Parameter 'id' expects an identifier: letters, digits, -, . and _, a letter first";
         return Err(Error::malformed(option, problem));
     }
-    let kept = if is_json { Kept::of_json(option, word) } else { Kept::of_pairs(option, word) };
-    Ok((at, kept?))
+    Ok((at, word, is_json))
 }
 
 /// What QEMU takes for an id, but in JSON (`id_wellformed` in `util/id.c`).
@@ -254,7 +261,7 @@ fn queues(option: &str, pairs: &Pairs) -> Result<u16, Error> {
 }
 
 /// A number as `strtoull` reads it: decimal, hexadecimal behind `0x`, octal behind `0`.
-pub(super) fn number(text: &OsStr) -> Option<u64> {
+pub(in super::super) fn number(text: &OsStr) -> Option<u64> {
     let text = text.to_str().filter(|text| !text.starts_with('+'))?;
     match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         Some(digits) => u64::from_str_radix(digits, 16).ok(),

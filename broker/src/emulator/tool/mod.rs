@@ -6,7 +6,7 @@ pub(super) mod getopt;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
-use super::blockdev::{self, Keys};
+use super::blockdev::{self, Keys, remote};
 use super::draft::{Draft, Group, OpenedBy, ReadGroup};
 use super::error::Error;
 use super::filename;
@@ -97,6 +97,13 @@ pub(super) fn backing(
 pub(super) fn target(draft: &mut Draft<'_>, option: &str, name: &OsStr) -> Result<(), Error> {
     looked_at(draft, option, name)?;
     refuse_descriptor(option, name)?;
+    if remote::is_name(name) {
+        // What is there is written: a server has no files to make.
+        return image(
+            draft,
+            Operand { option, word: name, format: None, options: None, access: Access::ReadWrite, alone: true },
+        );
+    }
     match filename::resolve(option, None, None, Some(name.to_owned()))?.file {
         Some(file) => draft.file(option, &file, Kind::Target, OpenedBy::QemuOpen),
         None => Ok(()),
