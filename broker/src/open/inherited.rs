@@ -22,6 +22,21 @@ pub fn keep_only(named: &BTreeSet<RawFd>) -> Result<(), Error> {
     process::close_all_but(&kept).map_err(Error::Close)
 }
 
+/// The descriptors that the caller left open for this program, other than the standard ones: what this process opens itself
+/// is close-on-exec.
+///
+/// # Errors
+/// [`Error::List`].
+pub fn all() -> Result<BTreeSet<RawFd>, Error> {
+    let mut numbers = BTreeSet::new();
+    for entry in std::fs::read_dir("/proc/self/fd").map_err(Error::List)? {
+        let name = entry.map_err(Error::List)?.file_name();
+        numbers.extend(name.to_str().and_then(|name| name.parse::<RawFd>().ok()));
+    }
+    numbers.retain(|number| !STANDARD.contains(number) && process::is_handed_on(*number));
+    Ok(numbers)
+}
+
 /// Why the descriptors could not be sorted.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -34,6 +49,9 @@ pub enum Error {
         /// The number.
         number: RawFd,
     },
+    /// No `/proc`.
+    #[error("cannot list inherited descriptors: {0}; mount /proc")]
+    List(io::Error),
     /// Linux before 5.9.
     #[error("cannot close inherited descriptors: {0}")]
     Close(io::Error),

@@ -8,3 +8,4 @@ pub mod net;
 pub mod output;
 pub mod pin;
 pub mod private;
+pub mod terminal;

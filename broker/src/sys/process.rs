@@ -164,6 +164,18 @@ pub fn detach(body: impl FnOnce() -> i32) -> io::Result<Between> {
     }
 }
 
+/// Lets `body` run in a child of this process, in its session, which ends with the status that `body` returns: what it
+/// starts meanwhile is nobody's child afterwards.
+///
+/// # Errors
+/// Those of [`fork`].
+pub fn orphan(body: impl FnOnce() -> i32) -> io::Result<Between> {
+    match fork()? {
+        Fork::Parent(child) => Ok(Between { child }),
+        Fork::Child => exit_now(body()),
+    }
+}
+
 /// The process between this one and the one that was detached; it lives for the length of a fork.
 #[derive(Debug)]
 #[must_use]
@@ -194,6 +206,14 @@ fn detach_child() -> io::Result<Fork> {
 pub fn is_open(number: RawFd) -> bool {
     // SAFETY: F_GETFD takes no argument, changes nothing, and answers EBADF for a number that is not open.
     unsafe { libc::fcntl(number, libc::F_GETFD) >= 0 }
+}
+
+/// Whether the descriptor `number` is open and passes to a program that is executed.
+#[must_use]
+pub fn is_handed_on(number: RawFd) -> bool {
+    // SAFETY: as above.
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+    flags >= 0 && flags & libc::FD_CLOEXEC == 0
 }
 
 /// The status flags of an open descriptor: its access mode, `O_DIRECT`, `O_PATH` ... (`F_GETFL`, fcntl(2)).

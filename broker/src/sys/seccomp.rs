@@ -111,15 +111,32 @@ pub fn answer_descriptor(
     descriptor: BorrowedFd<'_>,
     close_on_exec: bool,
 ) -> io::Result<()> {
-    let add = libc::seccomp_notif_addfd {
-        id,
-        flags: u32::try_from(libc::SECCOMP_ADDFD_FLAG_SEND).map_err(io::Error::other)?,
-        srcfd: descriptor.as_raw_fd().unsigned_abs(),
-        newfd: 0,
-        newfd_flags: if close_on_exec { libc::O_CLOEXEC.unsigned_abs() } else { 0 },
-    };
+    let newfd_flags = if close_on_exec { libc::O_CLOEXEC.unsigned_abs() } else { 0 };
+    let flags = u32::try_from(libc::SECCOMP_ADDFD_FLAG_SEND).map_err(io::Error::other)?;
+    let srcfd = descriptor.as_raw_fd().unsigned_abs();
+    add(listener, libc::seccomp_notif_addfd { id, flags, srcfd, newfd: 0, newfd_flags })
+}
+
+/// Puts a duplicate of `descriptor` in the place of the caller's descriptor `number`, close-on-exec, and leaves its call
+/// unanswered (Linux 5.9). With `SECCOMP_ADDFD_FLAG_SEND` the call would return the number.
+///
+/// # Errors
+/// `ENOENT`: the caller no longer waits. `EBADF`: the number is beyond the caller's limit on descriptors.
+pub fn replace_descriptor(
+    listener: BorrowedFd<'_>,
+    id: u64,
+    number: u32,
+    descriptor: BorrowedFd<'_>,
+) -> io::Result<()> {
+    let flags = u32::try_from(libc::SECCOMP_ADDFD_FLAG_SETFD).map_err(io::Error::other)?;
+    let srcfd = descriptor.as_raw_fd().unsigned_abs();
+    let newfd_flags = libc::O_CLOEXEC.unsigned_abs();
+    add(listener, libc::seccomp_notif_addfd { id, flags, srcfd, newfd: number, newfd_flags })
+}
+
+fn add(listener: BorrowedFd<'_>, add: libc::seccomp_notif_addfd) -> io::Result<()> {
     // SAFETY: the kernel reads one `seccomp_notif_addfd` that lives across the call, and takes a reference of its own
-    // on the file behind `srcfd`, which is borrowed for the call.
+    // on the file behind `srcfd`, which our callers borrow for the call.
     let result = unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ADDFD, &raw const add) };
     if result >= 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

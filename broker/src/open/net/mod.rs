@@ -5,8 +5,10 @@
 
 pub mod address;
 pub mod bridge;
+pub mod datagrams;
 mod error;
 pub mod helper;
+pub mod host;
 mod link;
 mod macvtap;
 pub mod name;
