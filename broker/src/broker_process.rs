@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 
+use crate::caller_terminal::CallerTerminal;
 use crate::confine::capabilities::Keep;
 use crate::confine::identity::MapError;
 use crate::confine::image_user;
@@ -19,7 +20,9 @@ use crate::serve::ledger::Ledger;
 use crate::serve::links::Links;
 use crate::serve::policy::Policy;
 use crate::serve::session::Session;
+use crate::serve::sockets::Sockets;
 use crate::serve::table::{File, Table};
+use crate::serve::terminals::Terminals;
 use crate::serve::workers::Workers;
 use crate::serve::{self, Broker, Client, Life};
 use crate::start::{Parts, Start};
@@ -47,6 +50,8 @@ pub struct Duties {
     pub open_timeout: Duration,
     /// The broker's end of the emulator's own connection.
     pub own: Option<OwnedFd>,
+    /// The terminal that the emulator types on.
+    pub terminal: Option<CallerTerminal>,
 }
 
 /// Lives from the fork to the guest's end; the result is the exit status, which nobody waits for.
@@ -71,7 +76,12 @@ pub fn live(mut duties: Duties) -> i32 {
 /// Until the broker is confined. `false`: the process that was to become the emulator has ended.
 fn set_up(duties: &mut Duties) -> Result<bool, Error> {
     leave_the_caller(duties).map_err(Error::Leave)?;
-    let identity = duties.start.plan().identity;
+    let plan = duties.start.plan();
+    if plan.binds_relative_paths() {
+        // Where they are read from. A folder that is gone by now is for bind(2) to miss.
+        let _ = rustix::process::chdir(&plan.working_directory);
+    }
+    let identity = duties.start.plan().identity.clone();
     if identity.is_own() {
         return Ok(true);
     }
@@ -89,17 +99,18 @@ fn leave_the_caller(duties: &Duties) -> io::Result<()> {
     kept.push(duties.setup.as_fd().as_raw_fd());
     kept.extend(duties.own.as_ref().map(AsRawFd::as_raw_fd));
     kept.extend(duties.audit.as_ref().map(AsRawFd::as_raw_fd));
+    kept.extend(duties.terminal.iter().flat_map(CallerTerminal::descriptors).map(|descriptor| descriptor.as_raw_fd()));
     kept.extend(duties.start.descriptors().map(|descriptor| descriptor.as_raw_fd()));
     settle::leave_the_caller(kept, c"broker")
 }
 
 fn serve_to_the_end(duties: Duties) -> i32 {
-    let Duties { start, pid, mut setup, keeper, started, audit, name, verbose, open_timeout, own } = duties;
+    let Duties { start, pid, mut setup, keeper, started, audit, name, verbose, open_timeout, own, terminal } = duties;
     let operator = rustix::process::geteuid();
-    let terminal = open_terminal();
+    let messages = open_stderr();
     let daemonizes = start.plan().command.daemonize;
     let guest = name.or_else(|| start.plan().command.guest_name.clone()).unwrap_or_else(|| pid.to_string());
-    let mut audit = Audit::new(guest, pid, audit, terminal, verbose);
+    let mut audit = Audit::new(guest, pid, audit, messages, verbose);
     // Standard error is now the audit's, which lets go of it when the guest has become a daemon.
     if let Err(error) = rustix::stdio::dup2_stderr(rustix::stdio::stdout()) {
         audit.say(&Error::Leave(error.into()).to_string());
@@ -122,9 +133,12 @@ fn serve_to_the_end(duties: Duties) -> i32 {
         return give_up(&error, &mut audit, &mut setup);
     }
     drop(setup);
-    let Parts { grants, folders, control, journal, belongings } = parts;
+    let Parts { grants, folders, control, sockets, terminals, journal, belongings } = parts;
+    let sockets = Sockets::new(sockets, working_directory.clone(), open_timeout);
     let table = Table::new(working_directory, grants, absent);
-    let policy = Policy { table, folders: Folders::new(folders), ledger, owner, journal: journal.map(Arc::new) };
+    let terminals = terminals.map(|multiplexer| Arc::new(Terminals::new(multiplexer)));
+    let (folders, journal) = (Folders::new(folders), journal.map(Arc::new));
+    let policy = Policy { table, folders, ledger, owner, journal, sockets, terminals };
     let mut broker = Broker {
         policy,
         audit,
@@ -137,6 +151,8 @@ fn serve_to_the_end(duties: Duties) -> i32 {
     };
     let sessions = own.and_then(Session::start).map(|session| (Client::Given, session));
     let served = serve::serve(&mut broker, sessions.into_iter().collect());
+    // At once: who started the emulator may be about to use it.
+    terminal.iter().for_each(CallerTerminal::give_back);
     // What was created for the guest is the operator's; what was made for it and never used is nobody's.
     belongings.remove(broker.policy.table.iter().filter_map(|(_, slot)| match &slot.file {
         File::Pinned(grant) => Some(grant.as_ref()),
@@ -163,12 +179,14 @@ fn settle(start: &Start) -> Result<Workers, Error> {
         opens_any_file: start.plan().keeps_override,
         gives_files_away: start.plan().owner.is_some(),
         removes_for_others: start.removes_for_others(),
+        binds_low_ports: start.plan().binds_low_ports(),
     };
     // The file server asks at each open who this is.
     if let Some(user) = &start.plan().image_user {
         user.become_for_good()?;
     }
-    settle::settle(start.plan().host.abi, keep, &start.broker_rights())?;
+    let network = start.plan().network_rights();
+    settle::settle(start.plan().host.abi, keep, &start.broker_rights(), &network)?;
     Ok(workers)
 }
 
@@ -231,7 +249,7 @@ pub enum Error {
 
 /// Standard error for lines that must not block. A pipe or a terminal is opened anew, so that not to block is a property
 /// of the broker's own descriptor and not of the emulator's; what cannot be opened anew is shared.
-fn open_terminal() -> Option<OwnedFd> {
+fn open_stderr() -> Option<OwnedFd> {
     let stderr = rustix::stdio::stderr();
     let kind = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(stderr).ok()?.st_mode);
     let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;

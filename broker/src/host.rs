@@ -5,7 +5,7 @@ use std::os::fd::RawFd;
 use landlock::ABI;
 
 use crate::confine::landlock as domains;
-use crate::emulator::CommandLine;
+use crate::emulator::{CommandLine, SecurityModel};
 use crate::sys::process::is_terminal;
 
 /// The features that a plan depends on.
@@ -55,14 +55,27 @@ impl Host {
         Ok(Self { abi, ptrace_scope, terminal_injection })
     }
 
-    /// The filter's variant for an emulator with these inherited descriptors, whose process is `pid`.
+    /// The filter's variant for an emulator with these inherited descriptors, whose process is `pid`; `granted`: it may
+    /// get terminals besides.
     #[must_use]
-    pub fn filter_variant(&self, inherited: &[RawFd], command: &CommandLine, pid: u32) -> sandbox_profiles::Variant {
-        let terminal = inherited.iter().any(|number| is_terminal(*number));
+    pub fn filter_variant(
+        &self,
+        inherited: &[RawFd],
+        granted: bool,
+        command: &CommandLine,
+        pid: u32,
+    ) -> sandbox_profiles::Variant {
+        let terminal = granted || inherited.iter().any(|number| is_terminal(*number));
         sandbox_profiles::Variant {
             filter_terminal_ioctls: terminal && self.terminal_injection,
             io_uring: command.io_uring,
             forks: command.forks,
+            shared_folders: !command.shared_folders.is_empty(),
+            shared_modes: command
+                .shared_folders
+                .iter()
+                .any(|shared| !shared.read_only && shared.model == SecurityModel::Native),
+            sockets: false,
             signals_only_to: signals_only_to(self.abi, pid),
         }
     }
@@ -83,4 +96,19 @@ fn signals_only_to(abi: ABI, pid: u32) -> Option<u32> {
 #[must_use]
 pub fn read_number(path: &str) -> Option<u8> {
     std::fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn typing_is_filtered_wherever_there_may_be_a_terminal() {
+        let host = Host { abi: ABI::V6, ptrace_scope: 0, terminal_injection: true };
+        let filters =
+            |host: &Host, granted| host.filter_variant(&[], granted, &CommandLine::default(), 1).filter_terminal_ioctls;
+        assert!(filters(&host, true));
+        assert!(!filters(&host, false));
+        assert!(!filters(&Host { terminal_injection: false, ..host }, true), "the kernel refuses it");
+    }
 }

@@ -53,8 +53,7 @@ pub fn find(name: &OsStr, environment: &dyn Fn(&str) -> Option<OsString>) -> Res
     trees.extend(program.library_folders);
     let variables = CODE_VARIABLES.iter().filter_map(|variable| environment(variable));
     let searched: Vec<PathBuf> = variables.flat_map(|value| split_folders(&value)).collect();
-    // One that cannot be read is as good as absent.
-    trees.extend(searched.iter().filter(|folder| std::fs::read_dir(folder).is_ok()).cloned());
+    trees.extend(searched.iter().filter(|folder| is_readable_folder(folder)).cloned());
     // A build folder keeps firmware beside its programs.
     trees.extend(
         ["qemu-bundle", "pc-bios"].map(|name| binary.with_file_name(name)).into_iter().filter(|path| path.is_dir()),
@@ -81,6 +80,13 @@ fn find_program(name: &OsStr, path: Option<OsString>) -> Result<PathBuf, Error> 
         }
     }
     Err(denied.unwrap_or_else(|| Error::NotFound { name: name.to_owned() }))
+}
+
+/// Whether a folder can be read without rights to all files, which end with the user namespace (libvirt starts its first
+/// probes with `CAP_DAC_OVERRIDE`). One that cannot be is as good as absent.
+fn is_readable_folder(path: &Path) -> bool {
+    let access = rustix::fs::Access::READ_OK | rustix::fs::Access::EXEC_OK;
+    path.is_dir() && rustix::fs::access(path, access).is_ok()
 }
 
 fn check_executable(path: &Path, metadata: &Metadata) -> io::Result<()> {

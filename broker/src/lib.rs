@@ -4,14 +4,18 @@
 //! started process is confined, [`confine::settle::settle`] that of the broker; [`serve::serve`] is the broker's loop.
 
 pub mod administrator;
+pub mod administrators_file;
 pub mod agent;
+pub mod another_name;
 pub mod bridge_acl;
 pub mod bridge_helper;
 pub mod broker_process;
+pub mod caller_terminal;
 pub mod check;
 pub mod cli;
 pub mod confine;
 pub mod control;
+pub mod coverage;
 pub mod emulator;
 pub mod fingerprint;
 pub mod host;
@@ -24,6 +28,7 @@ pub mod plan;
 pub mod prober;
 pub mod readable;
 pub mod record;
+pub mod relay;
 pub mod run;
 pub mod serve;
 pub mod shell;

@@ -2,17 +2,24 @@
 
 use std::process::ExitCode;
 
-use broker::cli::{Cli, Command};
+use broker::cli::{self, Cli, Command};
 use broker::control::client;
 use broker::readable::readable;
 use broker::record::command;
-use broker::run::{self, Error};
-use broker::{bridge_helper, check, plan};
+use broker::run::{self, Error, Request};
+use broker::{another_name, bridge_helper, check, coverage, plan};
 use clap::Parser;
 
 fn main() -> ExitCode {
     if let Some(status) = bridge_helper::come_first() {
         return status;
+    }
+    let argv: Vec<_> = std::env::args_os().collect();
+    if let Some(name) = argv.first().and_then(|word| another_name::of(word)) {
+        return match another_name::request(name, argv.clone()) {
+            Ok(request) => start(&request),
+            Err(error) => fail(&error.into()),
+        };
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -30,26 +37,29 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail_at(&error),
         },
-        Some(Command::Plan { json, run }) => match run::make_plan(&run.into(), false) {
+        Some(Command::Plan { json, coverage: true, run }) => match coverage::run(&Request::from(run).words, json) {
+            Ok(status) => status,
+            Err(error) => fail_at(&error),
+        },
+        Some(Command::Plan { json, run, .. }) => match run::make_plan(&run.into(), false) {
             Ok(plan) => plan::show::print(&plan, json),
             Err(error) => fail(&error),
         },
-        None => match run::run(&cli.run.into()) {
-            Ok(never) => match never {},
-            Err(error) => fail(&error),
-        },
+        None => start(&cli.run.into()),
+    }
+}
+
+fn start(request: &Request) -> ExitCode {
+    match run::run(request) {
+        Ok(never) => match never {},
+        Err(error) => fail(&error),
     }
 }
 
 /// Help goes to standard output and is a success; a mistake on broker's own command line is broker's failure.
 fn usage(error: &clap::Error) -> ExitCode {
     if error.use_stderr() {
-        let text = error.render().to_string();
-        // What is missing stands on lines of its own, before a blank one.
-        let lines: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
-        let line = lines.join(" ");
-        let line = line.trim_start_matches("error: ");
-        eprintln!("broker: {line}; see `broker --help`");
+        eprintln!("broker: {}; see `broker --help`", cli::one_line(error));
         return ExitCode::from(125);
     }
     // A closed standard output is no reason to fail.

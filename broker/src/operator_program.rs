@@ -1,12 +1,12 @@
 //! Programs that the operator names and that run before the sandbox exists, or outside of it: scripts for network
-//! interfaces, and bridge helpers.
+//! interfaces, bridge helpers, and the command of an incoming migration.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use crate::sys::process;
 
@@ -18,10 +18,22 @@ use crate::sys::process;
 /// # Errors
 /// Those of `fork(2)` and `execve(2)`.
 pub fn start(program: &OsStr, arguments: &[OsString], kept: Option<BorrowedFd<'_>>) -> io::Result<Child> {
+    prepared(program, arguments, kept).spawn()
+}
+
+/// The same with nothing to read, and `output` for its standard output.
+///
+/// # Errors
+/// Those of `fork(2)` and `execve(2)`.
+pub fn start_writing(program: &OsStr, arguments: &[OsString], output: OwnedFd) -> io::Result<Child> {
+    prepared(program, arguments, None).stdin(Stdio::null()).stdout(output).spawn()
+}
+
+fn prepared(program: &OsStr, arguments: &[OsString], kept: Option<BorrowedFd<'_>>) -> Command {
     let mut command = Command::new(path(program));
     command.arg0(program).args(arguments);
     process::inherit_only(&mut command, kept.map(|descriptor| descriptor.as_raw_fd()));
-    command.spawn()
+    command
 }
 
 /// The path that `execv(3)` would take `program` for.

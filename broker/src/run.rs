@@ -13,12 +13,14 @@ use nix::sys::signal::Signal;
 use protocol::SocketMode;
 
 use crate::administrator;
+use crate::another_name;
 use crate::broker_process::{self, Duties};
+use crate::caller_terminal::CallerTerminal;
 use crate::confine::mounts::Views;
 use crate::confine::{self, setup_link};
 use crate::emulator;
 use crate::host::{self, Host};
-use crate::installation;
+use crate::installation::{self, Installation};
 use crate::open::{descriptor, inherited};
 use crate::packets;
 use crate::plan::{self, Options, Plan};
@@ -30,6 +32,8 @@ use crate::sys::process::{self, Between};
 pub struct Request {
     /// The emulator and its arguments.
     pub words: Vec<OsString>,
+    /// The program that is executed; none: the one that the first word stands for.
+    pub binary: Option<PathBuf>,
     /// What concerns the plan.
     pub options: Options,
     /// `--audit`.
@@ -42,6 +46,8 @@ pub struct Request {
     pub open_timeout: Duration,
     /// `--protocol-socket`.
     pub own_socket: bool,
+    /// `--keep-descriptors`.
+    pub keeps_descriptors: bool,
 }
 
 /// Runs the emulator in its sandbox, in this process. Only an error returns.
@@ -70,18 +76,43 @@ pub fn make_plan(request: &Request, starting: bool) -> Result<Plan, Error> {
     if starting && command.program == emulator::Program::Nbd {
         emulator::take_socket(&mut command, &|name| std::env::var_os(name), std::process::id())?;
     }
+    command.number_logs(std::process::id());
     if starting {
+        if request.keeps_descriptors {
+            let images: Vec<_> = command.image_descriptors().collect();
+            command.descriptors.extend(inherited::all()?.into_iter().filter(|number| !images.contains(number)));
+        }
         // Before this process holds a descriptor of its own: what is not named must not even reach the broker.
         descriptor::check_open(command.image_descriptors())?;
         inherited::keep_only(&command.image_descriptors().chain(command.descriptors.iter().copied()).collect())?;
     }
     let handed = descriptor::Images::take(command.image_descriptors(), &command.descriptors)?;
-    let program = request.words.first().ok_or(Error::NoEmulator)?;
-    let installation = installation::find(program, &|name| std::env::var_os(name))?;
+    let installation = find_installation(request)?;
     let host = Host::inspect()?;
     let strict_roots = administrator::Policy::of_this_host()?.strict_roots;
     let options = Options { strict_roots, ..request.options.clone() };
     Ok(Plan::make(host, &options, command, handed, installation, std::env::var_os("TMPDIR"))?)
+}
+
+/// The emulator and its files. A program that is `broker` under another name is never executed, and a script by the name
+/// of one of QEMU's programs, as Debian's `qemu-system-i386` is, stands for the program that it is about.
+fn find_installation(request: &Request) -> Result<Installation, Error> {
+    let environment = |name: &str| std::env::var_os(name);
+    if let Some(binary) = &request.binary {
+        return Ok(installation::find(binary.as_os_str(), &environment)?);
+    }
+    let word = request.words.first().ok_or(Error::NoEmulator)?;
+    let real = || another_name::real_program(word);
+    match installation::find(word, &environment) {
+        Ok(found) if another_name::program::is_broker(&found.binary)? => {
+            Ok(installation::find(real()?.as_os_str(), &environment)?)
+        }
+        Err(script @ installation::Error::NotAProgram { .. }) => {
+            let program = real().map_err(|_| script)?;
+            Ok(installation::find(program.as_os_str(), &environment)?)
+        }
+        found => Ok(found?),
+    }
 }
 
 /// Forks the broker off and becomes the emulator.
@@ -93,11 +124,15 @@ fn carry_out(
 ) -> Result<Infallible, Error> {
     // With the operator's rights, in the operator's network namespace. No other process is to have these descriptors, so
     // they stay out of what the broker is given.
-    let networks = start.open_networks().inspect_err(|_| start.abandon())?;
+    let mut networks = start.open_networks().inspect_err(|_| start.abandon())?;
+    networks.extend(start.start_incoming().inspect_err(|_| start.abandon())?);
     let parts = Parts::make(&start, request.own_socket).inspect_err(|_| start.abandon())?;
     let Parts { mut sandbox, sandbox_end, broker_end, keeper, started, own } = parts;
     sandbox.emulator.networks = networks;
     sandbox.emulator.ignores_children = ignores_children;
+    // A daemon has none, and what only prints leaves it as it is.
+    let command = &start.plan().command;
+    let terminal = if command.daemonize || command.informational { None } else { CallerTerminal::keep() };
     let mut duties = Some(Duties {
         start,
         pid: std::process::id(),
@@ -109,6 +144,7 @@ fn carry_out(
         verbose: request.verbose,
         open_timeout: request.open_timeout,
         own,
+        terminal,
     });
     // The broker is forked off first: it must be outside of all that comes, and cleans up from then on.
     let forked = process::detach(|| duties.take().map_or(1, broker_process::live)).and_then(Between::reap);
@@ -184,6 +220,9 @@ pub enum Error {
     /// A descriptor that is named as an image.
     #[error(transparent)]
     Descriptor(#[from] descriptor::Error),
+    /// What is configured for starts under another name.
+    #[error(transparent)]
+    AnotherName(#[from] another_name::Error),
     /// The emulator's program.
     #[error(transparent)]
     Installation(#[from] installation::Error),
@@ -220,7 +259,8 @@ impl Error {
     #[must_use]
     pub fn exit_status(&self) -> u8 {
         match self {
-            Self::Installation(installation::Error::NotFound { .. }) => 127,
+            Self::Installation(installation::Error::NotFound { .. })
+            | Self::AnotherName(another_name::Error::NotFound { .. }) => 127,
             Self::Installation(_) | Self::Confine(confine::Error::Execute { .. }) => 126,
             _ => 125,
         }

@@ -2,6 +2,7 @@
 
 use nix::libc;
 
+use super::address::Purpose;
 use crate::sys::seccomp::Notification;
 
 /// A system call of the emulator that came to the agent. Addresses are in the emulator's memory.
@@ -26,6 +27,15 @@ pub enum Call {
         /// Address of the name.
         path: u64,
     },
+    /// Bind a socket, or connect it.
+    Socket(SocketCall),
+    /// Have a socket listen.
+    Listen {
+        /// The number of the emulator's descriptor.
+        socket: u32,
+        /// How many connections may wait.
+        backlog: i32,
+    },
     /// Execute a program.
     Execute,
     /// Send a signal to the process `process`.
@@ -35,6 +45,19 @@ pub enum Call {
     },
     /// A call that the profile does not list.
     Unlisted,
+}
+
+/// A call to bind a socket, or to connect it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SocketCall {
+    /// Which of the two.
+    pub purpose: Purpose,
+    /// The number of the emulator's descriptor.
+    pub socket: u32,
+    /// Address of the socket address.
+    pub address: u64,
+    /// Its length in bytes.
+    pub length: u32,
 }
 
 impl Call {
@@ -59,10 +82,18 @@ impl Call {
             libc::SYS_readlinkat => Self::ReadLink { path: second },
             #[cfg(target_arch = "x86_64")]
             libc::SYS_readlink => Self::ReadLink { path: first },
+            libc::SYS_bind => Self::socket(Purpose::Bind, notification),
+            libc::SYS_connect => Self::socket(Purpose::Connect, notification),
+            libc::SYS_listen => Self::Listen { socket: unsigned(first), backlog: int(second) },
             libc::SYS_execve | libc::SYS_execveat => Self::Execute,
             libc::SYS_kill | libc::SYS_tgkill => Self::Signal { process: int(first) },
             _ => Self::Unlisted,
         }
+    }
+
+    fn socket(purpose: Purpose, notification: &Notification) -> Self {
+        let [socket, address, length, ..] = notification.data.args;
+        Self::Socket(SocketCall { purpose, socket: unsigned(socket), address, length: unsigned(length) })
     }
 }
 

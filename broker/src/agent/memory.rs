@@ -1,4 +1,4 @@
-//! Reading a name from the emulator's memory: bounded, page by page, into a copy that is all that is ever acted on.
+//! Reading names and addresses from the emulator's memory: bounded, into a copy that is all that is ever acted on.
 
 use std::io::IoSliceMut;
 
@@ -40,6 +40,20 @@ pub fn read_name(thread: Pid, address: u64) -> Result<Vec<u8>, Errno> {
     Err(Errno::ENAMETOOLONG)
 }
 
+/// `length` bytes at `address` in the memory of `thread`. The caller bounds the length.
+///
+/// # Errors
+/// `EFAULT`: not all of it is mapped. `EPERM` and `ESRCH` as [`read_name`].
+pub fn read_bytes(thread: Pid, address: u64, length: usize) -> Result<Vec<u8>, Errno> {
+    let base = usize::try_from(address).map_err(|_| Errno::EFAULT)?;
+    let mut bytes = vec![0; length];
+    if length == 0 {
+        return Ok(bytes);
+    }
+    let read = process_vm_readv(thread, &mut [IoSliceMut::new(&mut bytes)], &[RemoteIoVec { base, len: length }])?;
+    if read == length { Ok(bytes) } else { Err(Errno::EFAULT) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,5 +76,13 @@ mod tests {
         assert_eq!(read(&[b'x'; PATH_MAX + 1]), Err(Errno::ENAMETOOLONG));
         assert_eq!(read_name(Pid::this(), 8), Err(Errno::EFAULT));
         assert_eq!(read_name(Pid::this(), u64::MAX), Err(Errno::EFAULT));
+        assert_eq!(read_bytes(Pid::this(), 8, 16), Err(Errno::EFAULT));
+    }
+
+    #[test]
+    fn reads_as_many_bytes_as_asked_for() {
+        let bytes = *b"\x02\0ab";
+        assert_eq!(read_bytes(Pid::this(), bytes.as_ptr() as u64, 3).unwrap(), b"\x02\0a");
+        assert_eq!(read_bytes(Pid::this(), 0, 0).unwrap(), b"");
     }
 }

@@ -2,10 +2,14 @@
 //! broker's replies into answers. It is trusted no more than the emulator: what it lets run natively was decided by
 //! the mount namespace and Landlock, and what it asks for is decided by the broker.
 
+pub mod address;
 pub mod call;
 pub mod keeper;
+pub mod leaders;
+pub mod meaning;
 pub mod memory;
 pub mod names;
+pub mod socket;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,8 +21,11 @@ use rustix::event::{PollFd, PollFlags};
 
 use crate::sys::in_flight::InFlight;
 use crate::sys::seccomp::{self, Notification};
-use call::Call;
+use call::{Call, SocketCall};
+use leaders::Leaders;
+use meaning::{Meaning, Reply};
 use names::{Names, Place};
+use socket::Step;
 
 /// What an agent works with.
 pub struct Agent<'a> {
@@ -34,6 +41,8 @@ pub struct Agent<'a> {
     pub in_flight: &'a InFlight,
     /// Requests that the broker has not answered, with the slot of each one's notification.
     waiting: Vec<(RequestId, Waiting)>,
+    /// Which processes the emulator's threads belong to.
+    leaders: Leaders,
 }
 
 /// What to do when the broker's reply comes.
@@ -46,31 +55,21 @@ struct Waiting {
     meaning: Meaning,
 }
 
-/// What is done with the broker's answer.
-#[derive(Debug, Clone)]
-enum Meaning {
-    /// It is the answer to the call.
-    Answer,
-    /// The broker has taken note of a call that is refused with this errno.
-    Refused(Errno),
-    /// A name that the broker knows is no link; any other one is looked up natively.
-    NoLink,
-    /// If the broker knows the name it is asked this; any other one is looked up natively.
-    AskIfKnown(Box<RequestBody>),
-}
-
-/// An answer to a call of the emulator.
-enum Reply {
-    Descriptor(OwnedFd),
-    Done,
-    Errno(Errno),
-    LetRun,
+/// Whether an agent has seen a notification before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// It has just come.
+    First,
+    /// It was left by an agent that died, perhaps with its work half done.
+    Again,
 }
 
 /// How a call is answered at once.
 enum Verdict {
     LetRun,
     Refuse(Errno),
+    /// The call returns 0: what it asks for is done.
+    Done,
     Ask(RequestBody, Waiting),
 }
 
@@ -84,7 +83,7 @@ impl<'a> Agent<'a> {
         names: &'a Names,
         in_flight: &'a InFlight,
     ) -> Self {
-        Self { listener, session, life, names, in_flight, waiting: Vec::new() }
+        Self { listener, session, life, names, in_flight, waiting: Vec::new(), leaders: Leaders::default() }
     }
 
     /// Serves until the emulator has ended.
@@ -93,7 +92,7 @@ impl<'a> Agent<'a> {
     /// `poll(2)`'s and the listener's own, after which another agent must take over.
     pub fn serve(mut self) -> io::Result<()> {
         for (slot, notification) in self.in_flight.unanswered() {
-            self.handle(slot, &notification);
+            self.handle(slot, &notification, Turn::Again);
         }
         loop {
             let ready = self.wait()?;
@@ -131,7 +130,7 @@ impl<'a> Agent<'a> {
 
     fn receive(&mut self) -> io::Result<()> {
         match self.in_flight.receive(self.listener) {
-            Ok(Some((slot, notification))) => self.handle(slot, &notification),
+            Ok(Some((slot, notification))) => self.handle(slot, &notification, Turn::First),
             Ok(None) => {}
             // The caller was killed before; EINTR: a signal to the agent.
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINTR)) => {}
@@ -140,11 +139,12 @@ impl<'a> Agent<'a> {
         Ok(())
     }
 
-    fn handle(&mut self, slot: usize, notification: &Notification) {
-        let verdict = self.judge(slot, notification);
+    fn handle(&mut self, slot: usize, notification: &Notification, turn: Turn) {
+        let verdict = self.judge(slot, notification, turn);
         let answered = match verdict {
             Verdict::LetRun => seccomp::let_run(self.listener, notification.id),
             Verdict::Refuse(errno) => refuse(self.listener, notification.id, errno),
+            Verdict::Done => seccomp::answer_value(self.listener, notification.id, 0),
             Verdict::Ask(body, waiting) => return self.ask_for(&body, waiting),
         };
         // ENOENT: the caller was killed meanwhile. There is nobody left to answer in any case.
@@ -152,7 +152,7 @@ impl<'a> Agent<'a> {
         self.in_flight.release(slot);
     }
 
-    fn judge(&self, slot: usize, notification: &Notification) -> Verdict {
+    fn judge(&mut self, slot: usize, notification: &Notification, turn: Turn) -> Verdict {
         let waiting = Waiting { slot, id: notification.id, close_on_exec: false, meaning: Meaning::Answer };
         match Call::of(notification) {
             Call::Open { path, flags, mode } => match self.read_foreign_name(notification, path) {
@@ -176,25 +176,37 @@ impl<'a> Agent<'a> {
                     Verdict::Ask(RequestBody::Resolve { name }, Waiting { meaning: Meaning::NoLink, ..waiting })
                 }
             },
+            Call::Socket(call) => match self.look_at_socket(notification, &call, turn) {
+                Ok(Step::Ask(body)) => {
+                    Verdict::Ask(body, Waiting { meaning: Meaning::Replace(call.socket), ..waiting })
+                }
+                Ok(Step::Done) => Verdict::Done,
+                // What the kernel would not say: the operator is to know.
+                Err(Errno::EPERM) => report(notification, waiting),
+                Ok(Step::Refuse(errno)) | Err(errno) => Verdict::Refuse(errno),
+            },
+            Call::Listen { socket, backlog } => match self.listen(notification, socket, backlog) {
+                Ok(()) => Verdict::Done,
+                Err(Errno::EPERM) => report(notification, waiting),
+                Err(errno) => Verdict::Refuse(errno),
+            },
             // One execve makes this process the emulator; there is no second.
-            Call::Execute if self.in_flight.take_execution() => Verdict::LetRun,
-            Call::Signal { process } if is_own_process(process, notification.pid) => Verdict::LetRun,
-            Call::Execute | Call::Signal { .. } | Call::Unlisted => {
-                let nr = notification.data.nr.unsigned_abs();
-                // A number without a name is newer than this program: the caller must take it for missing.
-                let known = sandbox_profiles::syscall_name(nr).is_some();
-                let errno = if known { Errno::EPERM } else { Errno::ENOSYS };
-                let call = RefusedCall { nr, arch: notification.data.arch };
-                let meaning = Meaning::Refused(errno);
-                Verdict::Ask(RequestBody::Refused(call), Waiting { meaning, ..waiting })
+            Call::Execute if self.in_flight.take_execution() => {
+                // It has one thread yet.
+                if let Ok(process) = thread_of(notification) {
+                    self.leaders.remember(process);
+                }
+                Verdict::LetRun
             }
+            Call::Signal { process } if is_own_process(process, notification.pid) => Verdict::LetRun,
+            Call::Execute | Call::Signal { .. } | Call::Unlisted => report(notification, waiting),
         }
     }
 
     /// The name at `address`, unless the sandbox's own tree answers it or it cannot be read.
     fn read_foreign_name(&self, notification: &Notification, address: u64) -> Result<(Name, Place), Verdict> {
-        let thread = i32::try_from(notification.pid).map_err(|_| Verdict::Refuse(Errno::ESRCH))?;
-        let name = memory::read_name(Pid::from_raw(thread), address).map_err(Verdict::Refuse)?;
+        let thread = thread_of(notification).map_err(Verdict::Refuse)?;
+        let name = memory::read_name(thread, address).map_err(Verdict::Refuse)?;
         let place = self.names.place_of(&name);
         if place == Place::Native {
             return Err(Verdict::LetRun);
@@ -204,6 +216,33 @@ impl<'a> Agent<'a> {
             return Err(Verdict::Refuse(Errno::ESRCH));
         }
         Name::new(name).map(|name| (name, place)).map_err(|_| Verdict::Refuse(Errno::ENOENT))
+    }
+
+    /// What follows from the socket of a call and from the address, both of which are looked at once.
+    fn look_at_socket(&mut self, notification: &Notification, call: &SocketCall, turn: Turn) -> Result<Step, Errno> {
+        let thread = thread_of(notification)?;
+        let address = address::read(thread, call)?;
+        let Some(address) = address else { return Ok(Step::Refuse(Errno::EPERM)) };
+        if address::is_absent(&address) {
+            return Ok(Step::Refuse(Errno::ENOENT));
+        }
+        let process = self.leaders.process_of(thread)?;
+        let number = i32::try_from(call.socket).map_err(|_| Errno::EBADF)?;
+        let found = socket::look_at(process.as_fd(), number, &address);
+        // Only now it is certain that memory and socket belonged to the thread that asked.
+        if !seccomp::is_waiting(self.listener, notification.id) {
+            return Err(Errno::ESRCH);
+        }
+        Ok(socket::step(call.purpose, turn, address, found?))
+    }
+
+    /// Has a socket of the emulator listen, which an agent that took over may do again.
+    fn listen(&mut self, notification: &Notification, socket: u32, backlog: i32) -> Result<(), Errno> {
+        let process = self.leaders.process_of(thread_of(notification)?)?;
+        if !seccomp::is_waiting(self.listener, notification.id) {
+            return Err(Errno::ESRCH);
+        }
+        socket::listen(process.as_fd(), i32::try_from(socket).map_err(|_| Errno::EBADF)?, backlog)
     }
 
     /// Asks the broker on behalf of a call, which is answered when the reply comes.
@@ -218,6 +257,7 @@ impl<'a> Agent<'a> {
     fn settle(&self, waiting: &Waiting, reply: Reply) {
         let answered = match reply {
             Reply::Descriptor(descriptor) => self.hand_over(&descriptor, waiting),
+            Reply::Socket { descriptor, number, errno } => self.put_in_place(&descriptor, number, errno, waiting.id),
             Reply::Done => seccomp::answer_value(self.listener, waiting.id, 0),
             Reply::Errno(errno) => refuse(self.listener, waiting.id, errno),
             Reply::LetRun => seccomp::let_run(self.listener, waiting.id),
@@ -270,41 +310,22 @@ impl<'a> Agent<'a> {
         })
     }
 
+    /// Puts a socket in the place of the emulator's, and answers its call. An agent that dies in between leaves a socket
+    /// that its successor takes for what it is ([`socket::step`]).
+    fn put_in_place(&self, socket: &OwnedFd, number: u32, errno: Option<Errno>, id: u64) -> io::Result<()> {
+        match (seccomp::replace_descriptor(self.listener, id, number, socket.as_fd()), errno) {
+            (Ok(()), None) => seccomp::answer_value(self.listener, id, 0),
+            (Ok(()), Some(errno)) => refuse(self.listener, id, errno),
+            (Err(error), _) => seccomp::answer_errno(self.listener, id, error.raw_os_error().unwrap_or(libc::EIO)),
+        }
+    }
+
     /// The broker is gone: the guest runs on, and what it asks for is refused.
     fn lose_session(&mut self) {
         self.session = None;
         for (_, waiting) in std::mem::take(&mut self.waiting) {
             self.settle(&waiting, waiting.meaning.without_broker());
         }
-    }
-}
-
-impl Meaning {
-    /// The answer where the broker is not there to give one.
-    fn without_broker(&self) -> Reply {
-        match self {
-            Self::Answer | Self::NoLink | Self::AskIfKnown(_) => Reply::Errno(Errno::EIO),
-            Self::Refused(errno) => Reply::Errno(*errno),
-        }
-    }
-
-    /// The answer that follows from the broker's.
-    ///
-    /// # Errors
-    /// What the broker is to be asked next.
-    fn reply(self, outcome: ReplyOutcome) -> Result<Reply, Box<RequestBody>> {
-        Ok(match (self, outcome) {
-            (Self::Refused(errno), _) => Reply::Errno(errno),
-            (Self::NoLink, ReplyOutcome::Done) => Reply::Errno(Errno::EINVAL),
-            (Self::AskIfKnown(body), ReplyOutcome::Done) => return Err(body),
-            // Nothing that the broker knows: the sandbox's own tree decides, as for every native name.
-            (Self::NoLink | Self::AskIfKnown(_), _) => Reply::LetRun,
-            (Self::Answer, ReplyOutcome::Descriptor(descriptor)) => Reply::Descriptor(descriptor),
-            (Self::Answer, ReplyOutcome::Done) => Reply::Done,
-            (Self::Answer, ReplyOutcome::Errno(errno)) => Reply::Errno(Errno::from_raw(i32::from(errno.get()))),
-            // No call asks for one.
-            (Self::Answer, ReplyOutcome::Status(_)) => Reply::Errno(Errno::EIO),
-        })
     }
 }
 
@@ -329,6 +350,20 @@ fn ask_at(place: Place, body: RequestBody, waiting: Waiting) -> Verdict {
         return Verdict::Ask(known, Waiting { meaning: Meaning::AskIfKnown(Box::new(body)), ..waiting });
     }
     Verdict::Ask(body, waiting)
+}
+
+/// Refuses a call, and tells the operator.
+fn report(notification: &Notification, waiting: Waiting) -> Verdict {
+    let nr = notification.data.nr.unsigned_abs();
+    // A number without a name is newer than this program: the caller must take it for missing.
+    let known = sandbox_profiles::syscall_name(nr).is_some();
+    let errno = if known { Errno::EPERM } else { Errno::ENOSYS };
+    let call = RefusedCall { nr, arch: notification.data.arch };
+    Verdict::Ask(RequestBody::Refused(call), Waiting { meaning: Meaning::Refused(errno), ..waiting })
+}
+
+fn thread_of(notification: &Notification) -> Result<Pid, Errno> {
+    i32::try_from(notification.pid).map(Pid::from_raw).map_err(|_| Errno::ESRCH)
 }
 
 struct Ready {

@@ -16,6 +16,7 @@ use std::process::ExitCode;
 
 pub use life::Error;
 
+use crate::another_name;
 use crate::readable::readable;
 
 /// The word that makes `broker` the helper.
@@ -54,7 +55,9 @@ pub fn come_first() -> Option<ExitCode> {
         tell("broker", &error);
         return Some(ExitCode::from(125));
     }
-    if std::env::args_os().nth(1) == Some(OsString::from(COMMAND)) {
+    // Under the name of one of QEMU's programs the word is an argument of that.
+    let is_named = std::env::args_os().next().is_some_and(|name| another_name::of(&name).is_some());
+    if !is_named && std::env::args_os().nth(1) == Some(OsString::from(COMMAND)) {
         return Some(run(2));
     }
     laid_down.map(|_| {

@@ -25,6 +25,8 @@ pub enum Keep {
         /// `CAP_FOWNER`, to remove what it made as another user in folders where only owners may (sticky ones). Its
         /// filter has no call that changes what else this is the right to.
         removes_for_others: bool,
+        /// `CAP_NET_BIND_SERVICE`, to bind a port below `net.ipv4.ip_unprivileged_port_start` that the command line names.
+        binds_low_ports: bool,
     },
 }
 
@@ -32,7 +34,12 @@ impl Keep {
     /// For a process that has to open what belongs to others.
     #[must_use]
     pub fn opening_any_file() -> Self {
-        Self::Broker { opens_any_file: true, gives_files_away: false, removes_for_others: false }
+        Self::Broker {
+            opens_any_file: true,
+            gives_files_away: false,
+            removes_for_others: false,
+            binds_low_ports: false,
+        }
     }
 
     fn set(self) -> CapsHashSet {
@@ -40,11 +47,12 @@ impl Keep {
             Self::Nothing => CapsHashSet::new(),
             Self::ReadMemory => [Capability::CAP_SYS_PTRACE].into(),
             Self::Network => [Capability::CAP_NET_ADMIN].into(),
-            Self::Broker { opens_any_file, gives_files_away, removes_for_others } => {
+            Self::Broker { opens_any_file, gives_files_away, removes_for_others, binds_low_ports } => {
                 let wanted = [
                     (opens_any_file, Capability::CAP_DAC_OVERRIDE),
                     (gives_files_away, Capability::CAP_CHOWN),
                     (removes_for_others, Capability::CAP_FOWNER),
+                    (binds_low_ports, Capability::CAP_NET_BIND_SERVICE),
                 ];
                 wanted.into_iter().filter(|(wanted, _)| *wanted).map(|(_, capability)| capability).collect()
             }

@@ -2,21 +2,26 @@
 
 use std::io;
 
-use nix::sys::resource::{Resource, setrlimit};
+use caps::Capability;
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 use nix::unistd::{Gid, Uid};
 
-/// Whether the process that was started may choose its groups.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+use super::capabilities;
+
+/// The supplementary groups of the emulator.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Groups {
     /// Dropped, where there is the right to.
     None,
     /// Those of the caller, who cannot drop them.
     Kept,
+    /// These, by number.
+    Exactly(Vec<u32>),
 }
 
 /// The ids of the emulator, the same inside and outside its user namespace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Identity {
     /// User id.
     pub uid: u32,
@@ -34,16 +39,19 @@ impl Identity {
         own == (self.uid, self.gid)
     }
 
-    /// Drops the supplementary groups, if they are not kept. To be done outside the user namespace, in which nobody may
+    /// Takes the supplementary groups, if the caller's are not kept. To be done outside the user namespace, in which nobody may
     /// change groups any more.
     ///
     /// # Errors
     /// `EPERM`: no right to.
-    pub fn drop_groups(&self) -> Result<(), Error> {
-        match self.groups {
-            Groups::None => nix::unistd::setgroups(&[]).map_err(|source| Error::of("setgroups", source)),
-            Groups::Kept => Ok(()),
-        }
+    pub fn take_groups(&self) -> Result<(), Error> {
+        let groups: &[u32] = match &self.groups {
+            Groups::None => &[],
+            Groups::Kept => return Ok(()),
+            Groups::Exactly(groups) => groups,
+        };
+        let groups: Vec<Gid> = groups.iter().copied().map(Gid::from_raw).collect();
+        nix::unistd::setgroups(&groups).map_err(|source| Error::of("setgroups", source))
     }
 
     /// Writes the id maps of the user namespace of process `pid`: one user, one group, the same inside as outside. A
@@ -89,6 +97,30 @@ pub struct MapError {
 pub fn limit_resources() -> Result<(), Error> {
     setrlimit(Resource::RLIMIT_MSGQUEUE, 0, 0).map_err(|source| Error::of("setrlimit", source))
 }
+
+/// Lets the emulator lock all its memory, where this process may by its capability (`CAP_IPC_LOCK`), which the emulator
+/// loses. To be done outside the user namespace, in which nobody may raise a limit.
+///
+/// # Errors
+/// [`LockError`]: `EPERM`, no `CAP_SYS_RESOURCE`, and the limit is not high enough already.
+pub fn allow_locked_memory() -> Result<(), LockError> {
+    if !capabilities::holds(Capability::CAP_IPC_LOCK).unwrap_or(false) {
+        return Ok(());
+    }
+    let raised = || match getrlimit(Resource::RLIMIT_MEMLOCK)? {
+        (RLIM_INFINITY, RLIM_INFINITY) => Ok(()),
+        _ => setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY),
+    };
+    raised().map_err(|source: nix::errno::Errno| LockError(source.into()))
+}
+
+/// The limit on locked memory could not be raised.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "-overcommit mem-lock=on: cannot raise the limit on locked memory: {0}; say `ulimit -l unlimited` before, or start \
+     broker with CAP_SYS_RESOURCE"
+)]
+pub struct LockError(io::Error);
 
 /// Which step of the change of identity failed.
 #[derive(Debug, thiserror::Error)]

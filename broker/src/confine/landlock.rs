@@ -1,11 +1,12 @@
 //! Landlock domains with hard requirements: every right that the kernel knows is handled, each rule is spelled bit by
 //! bit, and what cannot be enforced is an error.
 
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, Ruleset, RulesetAttr,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath, Ruleset, RulesetAttr,
     RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
 use rustix::fs::{CWD, FileType, Mode, OFlags};
@@ -64,14 +65,42 @@ impl Domain {
     }
 }
 
+/// What a process may do with sockets that it makes, as far as Landlock has rights for it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NetworkRights {
+    /// Whether it makes any; without, its filter has no call to do so.
+    pub sockets: bool,
+    /// TCP ports that it may bind; none: any.
+    pub bind: Option<BTreeSet<u16>>,
+    /// TCP ports that it may connect to.
+    pub connect: BTreeSet<u16>,
+    /// Whether it may connect to abstract UNIX sockets that processes outside its domain have bound.
+    pub abstract_sockets: bool,
+}
+
 /// Enforces a domain on this process in which `grants` are the only files: each descriptor with its rights.
 ///
 /// # Errors
 /// [`Error::Rules`], [`Error::NotEnforced`].
-pub fn enforce_grants(abi: ABI, grants: &[(BorrowedFd<'_>, Rights)]) -> Result<(), Error> {
-    let mut ruleset = handle_everything(abi)?;
+pub fn enforce_grants(abi: ABI, grants: &[(BorrowedFd<'_>, Rights)], network: &NetworkRights) -> Result<(), Error> {
+    let (mut ports, mut scopes) = (AccessNet::from_all(abi), Scope::from_all(abi));
+    if network.sockets && network.bind.is_none() {
+        ports.remove(AccessNet::BindTcp);
+    }
+    if network.abstract_sockets {
+        scopes.remove(Scope::AbstractUnixSocket);
+    }
+    let mut ruleset = handle(abi, ports, scopes)?;
     for (target, rights) in grants {
         ruleset = add_rule(ruleset, abi, *target, *rights)?;
+    }
+    if abi >= ABI::V4 {
+        for port in network.bind.iter().flatten() {
+            ruleset = ruleset.add_rule(NetPort::new(*port, AccessNet::BindTcp))?;
+        }
+        for port in &network.connect {
+            ruleset = ruleset.add_rule(NetPort::new(*port, AccessNet::ConnectTcp))?;
+        }
     }
     enforce(ruleset)
 }
@@ -85,13 +114,18 @@ pub fn abi() -> Result<ABI, Error> {
 }
 
 fn handle_everything(abi: ABI) -> Result<RulesetCreated, Error> {
+    handle(abi, AccessNet::from_all(abi), Scope::from_all(abi))
+}
+
+/// Handles all rights to files, and these to the network and to other processes.
+fn handle(abi: ABI, ports: BitFlags<AccessNet>, scopes: BitFlags<Scope>) -> Result<RulesetCreated, Error> {
     let mut ruleset =
         Ruleset::default().set_compatibility(CompatLevel::HardRequirement).handle_access(AccessFs::from_all(abi))?;
     if abi >= ABI::V4 {
-        ruleset = ruleset.handle_access(AccessNet::from_all(abi))?;
+        ruleset = ruleset.handle_access(ports)?;
     }
     if abi >= ABI::V6 {
-        ruleset = ruleset.scope(Scope::from_all(abi))?;
+        ruleset = ruleset.scope(scopes)?;
     }
     Ok(ruleset.create()?.no_new_privs(false))
 }

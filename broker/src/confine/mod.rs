@@ -54,6 +54,8 @@ pub struct Command {
     /// Queues of networks and what else comes with them, whose numbers stand in the arguments. It inherits these, and no
     /// other process of the start has them.
     pub networks: Vec<OwnedFd>,
+    /// It is asked to lock all its memory.
+    pub locks_memory: bool,
     /// Whether the caller ignores the ends of its children, which a new program inherits.
     pub ignores_children: bool,
 }
@@ -65,7 +67,11 @@ pub struct Command {
 /// One variant a step; each says what failed and what would mend it.
 pub fn become_emulator(sandbox: Sandbox, views: Option<Views>, mut broker: SandboxEnd) -> Result<Infallible, Error> {
     // Groups while there is the right to: in a user namespace with one group nobody can change them.
-    sandbox.identity.drop_groups()?;
+    sandbox.identity.take_groups()?;
+    // A limit as well, for the same reason.
+    if sandbox.emulator.locks_memory {
+        identity::allow_locked_memory()?;
+    }
     // Another user's ids can only be mapped by the broker, still outside; one's own anybody maps.
     let maps_itself = sandbox.identity.is_own();
     // The namespaces: every later step acts on them, and the user namespace gives the rights for it.
@@ -136,6 +142,9 @@ pub enum Error {
     /// The ids could not be taken.
     #[error(transparent)]
     Identity(#[from] identity::Error),
+    /// The limit on locked memory.
+    #[error(transparent)]
+    LockedMemory(#[from] identity::LockError),
     /// The ids could not be mapped.
     #[error(transparent)]
     MapIds(#[from] identity::MapError),

@@ -1,5 +1,6 @@
 //! The empty folders, files and links of the new root that things are mounted on.
 
+use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -44,6 +45,19 @@ pub fn make_file(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, Error> {
         other => other,
     }
     .map_err(|source| failed(path, source))
+}
+
+/// A file `path` beneath `root` that holds `content`, for everybody to read.
+///
+/// # Errors
+/// [`Error::MountPoint`]: there is such a file already, or the folder lies in a read-only tree.
+pub fn make_text(root: BorrowedFd<'_>, path: &Path, content: &[u8]) -> Result<(), Error> {
+    let (parent, name) = parent_of(root, path)?;
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o444));
+    let file = file.map_err(|source| failed(path, source))?;
+    let written = std::fs::File::from(file).write_all(content);
+    written.map_err(|source| Error::MountPoint { path: path.to_owned(), source })
 }
 
 /// A symbolic link `path` beneath `root`.

@@ -10,12 +10,16 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
 };
 
-use super::mount_points::{make_directory, make_file, make_link};
+use super::mount_points::{make_directory, make_file, make_link, make_text};
 use crate::open::pin::Pin;
 use crate::sys::mount::{NO_DEV, NO_EXEC, NO_SUID, READ_ONLY, set_attributes};
 
 /// Bytes that the emulator may keep in a private directory that is not on disk.
 const PRIVATE_MEMORY: &str = "64M";
+
+/// The descriptors of this process, each a link to what it has open. Its number is part of the mount, so no other process
+/// that sees it, as keeper and agent do, sees its own there.
+const OWN_DESCRIPTORS: &str = "/proc/self/fd";
 
 /// What the root of the sandbox holds.
 #[derive(Debug)]
@@ -28,6 +32,10 @@ pub struct Layout {
     pub devices: Vec<PathBuf>,
     /// Folders that the emulator may write, seen by nobody else.
     pub private: Vec<PrivateDirectory>,
+    /// Folders of the host that are shared with the guest, with all that is mounted beneath them.
+    pub shared: Vec<SharedDirectory>,
+    /// Whether the process finds its own descriptors by name, in `/proc/self/fd`.
+    pub own_descriptors: bool,
     /// What was pinned, each seen read-only at the name that the emulator uses.
     pub grants: Vec<Exposed>,
     /// Files that the program is to make. It looks what they are before it removes one that it could not finish, so there
@@ -35,6 +43,8 @@ pub struct Layout {
     pub awaited: Vec<PathBuf>,
     /// Folders of media, which the broker looks into through read-only mounts; they are not seen inside.
     pub media: Vec<Arc<Pin>>,
+    /// Small files that are made for the sandbox, each with its path.
+    pub texts: Vec<(PathBuf, Vec<u8>)>,
     /// The caller's working directory, which exists inside, though empty.
     pub working_directory: PathBuf,
 }
@@ -46,6 +56,17 @@ pub struct PrivateDirectory {
     pub at: PathBuf,
     /// The folder of the host that holds its files; none: they live in memory.
     pub on_disk: Option<Arc<Pin>>,
+}
+
+/// A folder that is shared with the guest.
+#[derive(Debug)]
+pub struct SharedDirectory {
+    /// Its path in the sandbox.
+    pub at: PathBuf,
+    /// The folder.
+    pub pin: Arc<Pin>,
+    /// Nothing can be changed through the mount.
+    pub read_only: bool,
 }
 
 /// A pinned inode and where it is seen.
@@ -63,6 +84,8 @@ pub struct Views {
     trees: Vec<OwnedFd>,
     devices: Vec<OwnedFd>,
     private: Vec<Option<OwnedFd>>,
+    shared: Vec<OwnedFd>,
+    own_descriptors: Option<OwnedFd>,
     grants: Vec<OwnedFd>,
     media: Vec<OwnedFd>,
 }
@@ -86,17 +109,24 @@ impl Views {
     /// [`Error::Clone`]. [`Error::Changed`]: something else stands at a pin's path by now.
     pub fn clone_all(layout: &Layout) -> Result<Self, Error> {
         let trees = layout.trees.iter().map(|path| clone_path(path, READ_ONLY | NO_SUID | NO_DEV, true));
-        let devices = layout.devices.iter().map(|path| clone_path(path, NO_SUID | NO_EXEC, false));
+        let devices = layout.devices.iter().map(|path| clone_path(path, READ_ONLY | NO_SUID | NO_EXEC, false));
         let private = layout.private.iter().map(|directory| {
             let pin = directory.on_disk.as_ref();
             pin.map(|pin| clone_pin(pin, NO_SUID | NO_DEV | NO_EXEC)).transpose()
         });
+        let shared = layout.shared.iter().map(|folder| {
+            let read_only = if folder.read_only { READ_ONLY } else { 0 };
+            clone_pin(&folder.pin, read_only | NO_SUID | NO_DEV | NO_EXEC)
+        });
+        let clone_own = || clone_path(Path::new(OWN_DESCRIPTORS), READ_ONLY | NO_SUID | NO_DEV | NO_EXEC, false);
         let grants = layout.grants.iter().map(|grant| view_of(&grant.pin));
         let media = layout.media.iter().map(|folder| clone_pin(folder, READ_ONLY | NO_SUID | NO_DEV | NO_EXEC));
         Ok(Self {
             trees: trees.collect::<Result<_, _>>()?,
             devices: devices.collect::<Result<_, _>>()?,
             private: private.collect::<Result<_, _>>()?,
+            shared: shared.collect::<Result<_, _>>()?,
+            own_descriptors: layout.own_descriptors.then(clone_own).transpose()?,
             grants: grants.collect::<Result<_, _>>()?,
             media: media.collect::<Result<_, _>>()?,
         })
@@ -199,9 +229,21 @@ fn furnish(layout: &Layout, views: Views, root: BorrowedFd<'_>) -> Result<(), Er
     for (path, view) in shown {
         place_at(root, path, view)?;
     }
+    if let Some(view) = views.own_descriptors {
+        place_at(root, Path::new(OWN_DESCRIPTORS), view)?;
+    }
+    // Outer folders first, or they would hide the inner ones.
+    let mut shared: Vec<_> = layout.shared.iter().zip(views.shared).collect();
+    shared.sort_by_key(|(folder, _)| &folder.at);
+    for (folder, view) in shared {
+        place_at(root, &folder.at, view)?;
+    }
     make_directory(root, &layout.working_directory)?;
     for (grant, view) in layout.grants.iter().zip(views.grants) {
         place_at(root, &grant.at, view)?;
+    }
+    for (path, content) in &layout.texts {
+        make_text(root, path, content)?;
     }
     for path in &layout.awaited {
         // Within a read-only tree there is no place for it; the program then leaves unfinished files there.

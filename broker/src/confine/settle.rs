@@ -6,10 +6,10 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use landlock::{ABI, AccessFs, BitFlags};
 use rustix::fs::{Mode, OFlags};
-use sandbox_profiles::Profile;
+use sandbox_profiles::{Profile, Variant};
 
 use super::capabilities::{self, Keep};
-use super::landlock::{Rights, enforce_grants};
+use super::landlock::{NetworkRights, Rights, enforce_grants};
 use super::seccomp;
 use crate::host::Host;
 use crate::serve::folders::Purpose;
@@ -36,18 +36,20 @@ pub fn leave_the_caller(kept: impl IntoIterator<Item = RawFd>, name: &CStr) -> i
     process::ignore_group_signals()
 }
 
-/// Confines this process for good. `grants` are all the files that it can open from then on.
+/// Confines this process for good. `grants` are all the files that it can open from then on, `network` all that it can do
+/// with new sockets.
 ///
 /// # Errors
 /// One variant a step.
-pub fn settle(abi: ABI, keep: Keep, grants: &[(BorrowedFd<'_>, Rights)]) -> Result<(), Error> {
+pub fn settle(abi: ABI, keep: Keep, grants: &[(BorrowedFd<'_>, Rights)], network: &NetworkRights) -> Result<(), Error> {
     // Whoever takes the broker over holds no right that opening the pins does not take.
     capabilities::drop_all(keep)?;
     capabilities::forbid_new_privileges()?;
     // The grant table once more, in the kernel: a bug in the policy opens nothing that was not pinned.
-    enforce_grants(abi, grants)?;
+    enforce_grants(abi, grants, network)?;
     // Last, as in the sandbox.
-    seccomp::install_profile(Profile::Broker, &Host::own_variant(abi))?;
+    let variant = Variant { sockets: network.sockets, ..Host::own_variant(abi) };
+    seccomp::install_profile(Profile::Broker, &variant)?;
     Ok(())
 }
 
@@ -67,6 +69,7 @@ pub fn rights(access: Access) -> Rights {
 pub fn rights_beneath(purpose: Purpose) -> Rights {
     match purpose {
         Purpose::Media => BitFlags::from(AccessFs::ReadFile),
+        Purpose::Attachment => AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::Truncate,
         // What the emulator is given may be truncated by it, as an image is when it grows or shrinks.
         Purpose::Creation => {
             AccessFs::MakeReg | AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::RemoveFile
@@ -94,10 +97,22 @@ fn only_appending() -> Rights {
     BitFlags::from(AccessFs::WriteFile)
 }
 
+/// Rights on what pseudo-terminals are made of: the multiplexer, and the folder in which the kernel makes their nodes.
+#[must_use]
+pub fn terminals() -> Rights {
+    reading() | AccessFs::WriteFile
+}
+
 /// Rights on a folder in which the broker made a file that it may have to remove.
 #[must_use]
 pub fn removing_files() -> Rights {
     BitFlags::from(AccessFs::RemoveFile)
+}
+
+/// Rights on a folder in which UNIX sockets are bound for the emulator, and removed.
+#[must_use]
+pub fn binding_sockets() -> Rights {
+    AccessFs::MakeSock | AccessFs::RemoveFile
 }
 
 /// Rights on the parent of a guest's private folder.

@@ -12,7 +12,7 @@ use rustix::fs::FileType;
 
 use super::granted::{self, Wanted};
 use super::holder::{self, Holding};
-use super::message::{Answer, GuestStatus, ListedGrant, Offer, Order, OrderBody, Use, VERSION};
+use super::message::{Answer, GuestStatus, ListedGrant, ListedSocket, Offer, Order, OrderBody, Use, VERSION};
 use super::{place, tap};
 use crate::administrator;
 use crate::confine::capabilities::Keep;
@@ -111,9 +111,14 @@ impl Guest {
     fn status(&mut self, json: bool) -> Result<(), Error> {
         let Answer::Status(status) = self.ask(OrderBody::Status, None)? else { return Err(Error::Nonsense) };
         let grants = self.grants()?;
+        let sockets = self.sockets()?;
         let mut out = io::stdout().lock();
-        let written =
-            if json { write_json(&mut out, &status, &grants) } else { write_words(&mut out, &status, &grants) };
+        let written = if json {
+            write_json(&mut out, &status, &grants, &sockets)
+        } else {
+            write_words(&mut out, &status, &grants)
+        };
+        let written = written.and_then(|()| if json { Ok(()) } else { write_sockets(&mut out, &sockets) });
         written.map_err(Error::Output)
     }
 
@@ -128,6 +133,19 @@ impl Guest {
             next = page.next;
         }
         Ok(grants)
+    }
+
+    fn sockets(&mut self) -> Result<Vec<ListedSocket>, Error> {
+        let (mut sockets, mut next) = (Vec::new(), Some(0));
+        while let Some(first) = next {
+            let Answer::Sockets(page) = self.ask(OrderBody::Sockets(first), None)? else { return Err(Error::Nonsense) };
+            sockets.extend(page.sockets);
+            if page.next.is_some_and(|next| next <= first) {
+                return Err(Error::Nonsense);
+            }
+            next = page.next;
+        }
+        Ok(sockets)
     }
 
     fn allow_commit(&mut self, path: &Path, once: bool) -> Result<(), Error> {
@@ -193,7 +211,12 @@ pub(super) fn name_of(path: &Path) -> Result<Name, Error> {
     Name::new(path.as_os_str().as_bytes()).map_err(|_| Error::TooLong(path.to_owned()))
 }
 
-fn write_json(out: &mut impl Write, status: &GuestStatus, grants: &[ListedGrant]) -> io::Result<()> {
+fn write_json(
+    out: &mut impl Write,
+    status: &GuestStatus,
+    grants: &[ListedGrant],
+    sockets: &[ListedSocket],
+) -> io::Result<()> {
     let [granted, refused, failed] = status.requests;
     let grants: Vec<serde_json::Value> = grants
         .iter()
@@ -206,6 +229,7 @@ fn write_json(out: &mut impl Write, status: &GuestStatus, grants: &[ListedGrant]
         .collect();
     let whole = serde_json::json!({
         "guest": status.guest, "pid": status.pid, "granted": status.granted, "grants": grants,
+        "sockets": sockets,
         "requests": { "granted": granted, "refused": refused, "failed": failed },
     });
     serde_json::to_writer_pretty(&mut *out, &whole)?;
@@ -238,6 +262,14 @@ fn write_words(out: &mut impl Write, status: &GuestStatus, grants: &[ListedGrant
             }
         }
         writeln!(out)?;
+    }
+    Ok(())
+}
+
+fn write_sockets(out: &mut impl Write, sockets: &[ListedSocket]) -> io::Result<()> {
+    for ListedSocket { role, address, option } in sockets {
+        let verb = role.verb();
+        writeln!(out, "{verb:<10} {}, by `{}`", readable(address.as_bytes()), readable(option.as_bytes()))?;
     }
     Ok(())
 }

@@ -17,6 +17,7 @@ use protocol::{Name, SocketMode};
 
 use crate::confine::capabilities::Keep;
 use crate::confine::identity::{Groups, Identity};
+use crate::confine::landlock::NetworkRights;
 use crate::confine::{mounts, settle};
 use crate::open::pin::Pin;
 use crate::serve::audit::Audit;
@@ -26,6 +27,7 @@ use crate::serve::ledger::{Ledger, Limits};
 use crate::serve::links::Links;
 use crate::serve::policy::Policy;
 use crate::serve::session::Session;
+use crate::serve::sockets::Sockets;
 use crate::serve::table::Table;
 use crate::serve::workers::Workers;
 use crate::serve::{self, Broker, Client, Life};
@@ -80,7 +82,7 @@ fn hold(holdings: Vec<Holding>, sockets: Vec<OwnedFd>, abi: ABI, keep: Keep) -> 
     let leave = |source: rustix::io::Errno| Error::Leave(source.into());
     let stderr = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 3).map_err(leave)?;
     rustix::stdio::dup2_stderr(rustix::stdio::stdout()).map_err(leave)?;
-    if let Err(error) = settle::settle(abi, keep, &rights) {
+    if let Err(error) = settle::settle(abi, keep, &rights, &NetworkRights::default()) {
         rustix::stdio::dup2_stderr(&stderr).map_err(leave)?;
         return Err(error.into());
     }
@@ -91,6 +93,8 @@ fn hold(holdings: Vec<Holding>, sockets: Vec<OwnedFd>, abi: ABI, keep: Keep) -> 
         ledger: Arc::new(Ledger::new(Limits { files: 0, bytes: 0 })),
         owner: None,
         journal: None,
+        sockets: Sockets::none(),
+        terminals: None,
     };
     let sessions = sockets.into_iter().filter_map(Session::start).map(|session| (Client::Given, session)).collect();
     let mut broker = Broker {

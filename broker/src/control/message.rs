@@ -5,9 +5,10 @@ use protocol::{Message, Name};
 use serde::{Deserialize, Serialize};
 
 use crate::serve::grants::{Access, Role};
+use crate::serve::sockets::SocketRole;
 
 /// Version of these messages; a broker that runs on after an upgrade answers its own version only.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// Bytes of an option's text that a list shows.
 pub const OPTION_SHOWN: usize = 512;
@@ -36,6 +37,8 @@ pub enum OrderBody {
     Revoke(Name),
     /// Write down that a network interface was handed to the emulator.
     Handed(Handed),
+    /// Tell which sockets are granted, from this number on.
+    Sockets(u64),
 }
 
 /// A network interface that the emulator was given without the broker.
@@ -87,6 +90,8 @@ pub enum Answer {
     Status(GuestStatus),
     /// What is granted.
     List(Page),
+    /// Which sockets are.
+    Sockets(SocketPage),
 }
 
 impl Message for Answer {}
@@ -111,6 +116,26 @@ pub struct Page {
     pub grants: Vec<ListedGrant>,
     /// Where to go on; none: that was the last.
     pub next: Option<u64>,
+}
+
+/// Some of the sockets.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct SocketPage {
+    /// Sockets, in the order of the command line.
+    pub sockets: Vec<ListedSocket>,
+    /// Where to go on; none: that was the last.
+    pub next: Option<u64>,
+}
+
+/// A socket that the emulator may have.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ListedSocket {
+    /// What it is for.
+    pub role: SocketRole,
+    /// Its address.
+    pub address: String,
+    /// What granted it.
+    pub option: String,
 }
 
 /// One grant.

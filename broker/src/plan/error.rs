@@ -51,6 +51,29 @@ pub enum Error {
         /// An image in it.
         image: PathBuf,
     },
+    /// A shared folder would show more than what is in it.
+    #[error(
+        "{folder:?} (from `{option}`) holds {what}: {inner:?}; share a folder in which nothing lies but what the guest is to see"
+    )]
+    SharedWithMore {
+        /// The option that names it.
+        option: String,
+        /// The folder.
+        folder: PathBuf,
+        /// What lies in it.
+        what: &'static str,
+        /// Where.
+        inner: PathBuf,
+    },
+    /// A daemon has another number than the process that was started.
+    #[error(
+        "{option}: with -daemonize a folder can be shared with security_model=mapped-file only; take that, or leave \
+         -daemonize out and start the broker in the background"
+    )]
+    SharedByDaemon {
+        /// The option that names the folder.
+        option: String,
+    },
     /// Two names that the sandbox cannot tell apart.
     #[error(
         "{first:?} and {second:?} are different files, but read as the same path without their links; name them by paths without `..`"
@@ -61,6 +84,9 @@ pub enum Error {
         /// The other.
         second: PathBuf,
     },
+    /// Another user or root for the emulator.
+    #[error(transparent)]
+    User(#[from] super::user::Error),
     /// `--image-user`.
     #[error(transparent)]
     ImageUser(#[from] image_user::Error),
@@ -161,6 +187,17 @@ pub enum Error {
         option: String,
         /// Why not.
         source: Box<networks::Error>,
+    },
+    /// A socket beside io_uring.
+    #[error(
+        "{option} asks for the socket {address}, and an image for aio=io_uring, through which that socket could be led \
+         anywhere; use aio=native or aio=threads"
+    )]
+    RingBesideSocket {
+        /// The option that names the socket.
+        option: String,
+        /// Its address.
+        address: String,
     },
     /// A root that is none.
     #[error("cannot use {} as an image root: {source}", path.display())]

@@ -11,6 +11,7 @@ use rustix::fs::FileType;
 use super::{Error, FirmwareFolder, Named, Output, Plan, Private};
 use crate::emulator::{Kind, Resource};
 use crate::open::pin::{Pin, check_access};
+use crate::open::terminal::{self, Multiplexer};
 use crate::serve::grants::{Access, Role};
 
 /// Permissions of files that QEMU makes: 0666 for logs (fopen), 0600 for the pid file (`qemu_create_pidfile`), 0644 for
@@ -26,14 +27,17 @@ impl Plan {
             // Planned before, all together.
             Kind::Image(_) => Ok(()),
             Kind::ReadOnlyFile => self.plan_read_only(resource),
-            Kind::FirmwareName => match Pin::take(Path::new(&resource.name)) {
+            Kind::FirmwareName | Kind::OptionalFile => match Pin::take(Path::new(&resource.name)) {
                 Ok(_) => self.plan_read_only(resource),
-                // The emulator then looks into its own folders, which are there.
+                // The emulator then looks into its own folders, which are there, or does without.
                 Err(_) => Ok(()),
             },
             Kind::FirmwareDirectory => self.plan_firmware_folder(resource),
             Kind::OutputFile { append: true } => self.plan_output(resource, Role::Output, Access::AppendOnly, LOG_MODE),
-            Kind::OutputFile { append: false } => self.plan_output(resource, Role::Output, Access::WriteOnly, LOG_MODE),
+            // The process that makes a plan and does not start would have this number.
+            Kind::OutputFile { append: false } | Kind::NumberedLog => {
+                self.plan_output(resource, Role::Output, Access::WriteOnly, LOG_MODE)
+            }
             Kind::Target => self.as_image_user(|plan| plan.plan_target(resource)),
             Kind::NoFile => {
                 self.set_absent(resource, &io::Error::from_raw_os_error(libc::ENOENT));
@@ -41,6 +45,7 @@ impl Plan {
             }
             Kind::PidFile => self.plan_output(resource, Role::PidFile, Access::ReadWrite, PID_FILE_MODE),
             Kind::MemoryFile { read_only } => self.plan_memory(resource, *read_only),
+            Kind::Stream => self.plan_stream(resource),
             Kind::Device => self.plan_device(resource),
         }
     }
@@ -71,7 +76,9 @@ impl Plan {
 
     fn plan_output(&mut self, resource: &Resource, role: Role, access: Access, mode: u32) -> Result<(), Error> {
         let existing = Pin::take(Path::new(&resource.name));
-        if existing.is_ok_and(|pin| pin.file_type() != FileType::RegularFile) {
+        // A log may go to a terminal or a printer.
+        let fits = |kind| kind == FileType::RegularFile || (role == Role::Output && kind == FileType::CharacterDevice);
+        if existing.is_ok_and(|pin| !fits(pin.file_type())) {
             return Err(wrong_type(resource, "no regular file", "give a regular file, or a name that is free"));
         }
         let (option, name) = (resource.option.clone(), resource.name.clone());
@@ -95,6 +102,37 @@ impl Plan {
             return Ok(());
         }
         self.grant(Role::Memory, access, Named::by(resource), pin)
+    }
+
+    /// What a character device is connected to. What cannot be opened is for the emulator to complain of: of the three
+    /// names that a pipe may have, it does without one or two.
+    fn plan_stream(&mut self, resource: &Resource) -> Result<(), Error> {
+        let usable = Pin::take(Path::new(&resource.name)).and_then(|pin| check_access(pin.as_fd(), true).map(|()| pin));
+        let unusable = match usable {
+            Ok(pin) => match pin.file_type() {
+                FileType::Directory => io::Error::from_raw_os_error(libc::EISDIR),
+                // open(2) of a socket.
+                FileType::Socket => io::Error::from_raw_os_error(libc::ENXIO),
+                FileType::BlockDevice => {
+                    return Err(wrong_type(resource, "a block device", "give a FIFO, or a serial or parallel port"));
+                }
+                _ => return self.grant(Role::Stream, Access::ReadWrite, Named::by(resource), pin),
+            },
+            Err(error) => error,
+        };
+        self.set_absent(resource, &unusable);
+        Ok(())
+    }
+
+    /// What new pseudo-terminals are made of, if the emulator is to make some; it complains itself if that is missing.
+    pub(super) fn plan_terminals(&mut self) {
+        if !self.command.terminals {
+            return;
+        }
+        match Multiplexer::take() {
+            Ok(multiplexer) => self.terminals = Some(multiplexer),
+            Err(error) => self.absent.push((terminal::MULTIPLEXER.into(), Errno::from_io(&error))),
+        }
     }
 
     /// A device that is missing, or that the caller may not use, is for the emulator to do without or to complain of; it

@@ -8,8 +8,11 @@ pub mod networks;
 mod nfs;
 mod records;
 pub mod reopens;
+pub mod shared;
 pub mod show;
+pub mod sockets;
 mod targets;
+mod user;
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::AsFd;
@@ -18,13 +21,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use caps::Capability;
 use protocol::Errno;
 
-use crate::confine::capabilities;
-use crate::confine::identity::{Groups, Identity};
+use crate::confine::identity::Identity;
 use crate::confine::image_user::ImageUser;
-use crate::emulator::{CommandLine, Resource};
+use crate::emulator::{CommandLine, Endpoint, Resource};
 use crate::host::Host;
 use crate::installation::Installation;
 use crate::open::access::needs_override;
@@ -32,15 +33,18 @@ use crate::open::chain::RootPaths;
 use crate::open::descriptor::Images;
 use crate::open::output::Home;
 use crate::open::pin::Pin;
+use crate::open::terminal::Multiplexer;
 use crate::paths::absolute_path;
 use crate::serve::folders::Folder;
 use crate::serve::grants::{Access, Grant, Role};
 use crate::serve::ledger::Limits;
+use crate::serve::sockets::SocketGrant;
 use checks::check_descriptor;
 pub use error::Error;
-use networks::PlannedNetwork;
+use networks::{PlannedDatagrams, PlannedNetwork};
 pub use records::Recording;
 use reopens::Commits;
+use shared::Shared;
 
 /// What the operator asked for on broker's own command line.
 #[derive(Debug, Clone, Default)]
@@ -61,6 +65,8 @@ pub struct Options {
     pub medium_folders: Vec<PathBuf>,
     /// `--allow create=DIR`.
     pub creation_folders: Vec<PathBuf>,
+    /// `--allow attach=DIR`.
+    pub attachment_folders: Vec<PathBuf>,
     /// `--allow commit`.
     pub commits: Commits,
     /// `--create-files`, `--create-bytes`.
@@ -69,6 +75,8 @@ pub struct Options {
     pub owner: Option<(u32, u32)>,
     /// `--bridge-acl`.
     pub bridge_acl: Option<PathBuf>,
+    /// `--listen` and `--connect`: sockets that the operator grants beside those of the command line.
+    pub endpoints: Vec<Endpoint>,
 }
 
 /// All that will be done for one command line.
@@ -90,7 +98,7 @@ pub struct Plan {
     pub image_roots: RootPaths,
     /// Files that exist, pinned.
     pub grants: Vec<Grant>,
-    /// Folders of media and of files that may be created, pinned.
+    /// Folders of media, of files that may be attached and of files that may be created, pinned.
     pub folders: Vec<Folder>,
     /// How much may be created.
     pub limits: Limits,
@@ -98,10 +106,18 @@ pub struct Plan {
     pub owner: Option<(u32, u32)>,
     /// Files that the broker will make.
     pub outputs: Vec<Output>,
+    /// What the pseudo-terminals of `-chardev pty` are made of.
+    pub terminals: Option<Multiplexer>,
     /// Networks that the broker will open.
     pub networks: Vec<PlannedNetwork>,
+    /// Networks whose frames a relay will carry.
+    pub datagrams: Vec<PlannedDatagrams>,
+    /// Sockets that the broker will make when the emulator asks for them.
+    pub sockets: Vec<Arc<SocketGrant>>,
     /// Folders of this guest alone.
     pub private: Vec<Private>,
+    /// Folders that are shared with the guest.
+    pub shared: Vec<Shared>,
     /// Folders of firmware that the command line names.
     pub firmware_folders: Vec<FirmwareFolder>,
     /// Names that are known to have nothing behind them, with the answer.
@@ -161,10 +177,11 @@ impl Plan {
         installation: Installation,
         temporary: Option<OsString>,
     ) -> Result<Self, Error> {
-        let working_directory = std::env::current_dir().map_err(Error::WorkingDirectory)?;
+        let working_directory = working_directory()?;
+        user::check_root(&command)?;
         let mut plan = Self {
             host,
-            identity: identity(options),
+            identity: user::identity(options, &command)?,
             image_user: options.image_user.map(|(uid, gid)| ImageUser::look_up(uid, gid)).transpose()?,
             installation,
             working_directory,
@@ -174,8 +191,12 @@ impl Plan {
             limits: Limits::default(),
             owner: None,
             outputs: Vec::new(),
+            terminals: None,
             networks: Vec::new(),
+            datagrams: Vec::new(),
+            sockets: Vec::new(),
             private: private_folders(&command, temporary),
+            shared: Vec::new(),
             firmware_folders: Vec::new(),
             absent: Vec::new(),
             keeps_override: false,
@@ -187,6 +208,7 @@ impl Plan {
         plan.plan_all(&handed, options)?;
         plan.check_firmware_folders()?;
         plan.check_names()?;
+        plan.check_ring()?;
         // The broker empties the private folders at the end, which belong to the emulator's user. Another user than the
         // operator also opens the operator's logs, and removes the control socket.
         let own = plan.identity.uid == rustix::process::geteuid().as_raw();
@@ -203,9 +225,12 @@ impl Plan {
         let resources = self.command.resources.clone();
         self.as_image_user(|plan| plan.plan_images(&resources, handed, options))?;
         resources.iter().try_for_each(|resource| self.plan_file(resource))?;
+        self.plan_terminals();
         self.as_image_user(|plan| plan.plan_reopens(options))?;
         self.plan_records(options)?;
         self.plan_networks(options)?;
+        self.plan_shared_folders()?;
+        self.plan_sockets(options);
         self.note_strangers_on_nfs();
         Ok(())
     }
@@ -222,6 +247,14 @@ impl Plan {
     #[must_use]
     pub fn absolute(&self, name: &OsStr) -> PathBuf {
         absolute_path(&self.working_directory, name)
+    }
+
+    /// Whether the emulator may get descriptors of terminals, beside those that it inherits.
+    #[must_use]
+    pub fn grants_terminals(&self) -> bool {
+        let connected = |grant: &Grant| matches!(grant.role, Role::Stream | Role::Output);
+        let may_be_one = |grant: &Grant| connected(grant) && grant.pin.file_type().is_char_device();
+        self.terminals.is_some() || self.grants.iter().any(may_be_one)
     }
 
     /// Pins what a resource names.
@@ -270,18 +303,12 @@ impl<'a> Named<'a> {
     }
 }
 
-fn identity(options: &Options) -> Identity {
-    let (own_uid, own_gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    let (uid, gid) = options.user.unwrap_or((own_uid, own_gid));
-    let groups = if may_change_groups() { Groups::None } else { Groups::Kept };
-    Identity { uid, gid, groups }
-}
-
-/// Whether this process may drop its supplementary groups: an ordinary user may not, nor may the root of a user namespace
-/// in which that is forbidden (user_namespaces(7)).
-fn may_change_groups() -> bool {
-    let allowed = std::fs::read_to_string("/proc/self/setgroups").is_ok_and(|text| text.trim() == "allow");
-    allowed && capabilities::holds(Capability::CAP_SETGID).unwrap_or(false)
+/// The folder of the start. One that was removed has no name of its own, and no name beneath this one leads anywhere.
+fn working_directory() -> Result<PathBuf, Error> {
+    match std::env::current_dir() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(PathBuf::from("/proc/self/cwd")),
+        other => other.map_err(Error::WorkingDirectory),
+    }
 }
 
 /// The profile's private folders, and the one that `TMPDIR` names. What a temporary overlay is written to is on disk.

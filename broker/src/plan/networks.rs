@@ -5,11 +5,11 @@ use std::io;
 use std::path::Path;
 
 use super::{Options, Plan};
-use crate::emulator::{Card, Network, Script, Source, Vhost};
+use crate::emulator::{Card, DatagramNetwork, Network, Script, Source, Vhost};
 use crate::open::net::address::MacAddress;
 use crate::open::net::name::InterfaceName;
 use crate::open::net::way::{self, Way};
-use crate::open::net::{self, vhost};
+use crate::open::net::{self, datagrams, vhost};
 use crate::operator_program;
 
 /// What QEMU runs where `script=` and `downscript=` are not given (`net/tap.c`, `meson.build`).
@@ -34,6 +34,15 @@ pub struct PlannedNetwork {
     pub down: Option<OsString>,
 }
 
+/// A network whose socket the broker will open for a relay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedDatagrams {
+    /// What the command line says of it.
+    pub network: DatagramNetwork,
+    /// Between which addresses, all known.
+    pub ends: datagrams::Ends,
+}
+
 impl Plan {
     /// Plans for the networks of the command line.
     pub(super) fn plan_networks(&mut self, options: &Options) -> Result<(), super::Error> {
@@ -43,6 +52,13 @@ impl Plan {
             let planned = plan(network, list.as_deref(), &mut self.notices);
             let planned = planned.and_then(|planned| self.check_alone(planned));
             self.networks.push(planned.map_err(|source| super::Error::Network { option, source: source.into() })?);
+        }
+        for network in self.command.datagrams.clone() {
+            let ends = datagrams::Ends::look_up(&network.addresses).map_err(|source| super::Error::Network {
+                option: network.option.clone(),
+                source: Box::new(source.into()),
+            })?;
+            self.datagrams.push(PlannedDatagrams { network, ends });
         }
         if std::process::id() == 1 && self.networks.iter().any(|network| network.down.is_some()) {
             let why = "broker is process 1 here, with which all others end";
@@ -150,6 +166,9 @@ pub enum Error {
     /// vhost-net.
     #[error(transparent)]
     Vhost(#[from] net::Error),
+    /// Addresses of datagrams.
+    #[error(transparent)]
+    Datagrams(#[from] datagrams::Error),
     /// An interface that has another guest's card already: this one's.
     #[error("the interface {0} is named twice; give each network one of its own (ifname=)")]
     Twice(InterfaceName),

@@ -31,6 +31,7 @@ impl Plan {
         for (option, paths, purpose) in [
             ("--medium-dir", &options.medium_folders, Purpose::Media),
             ("--allow create", &options.creation_folders, Purpose::Creation),
+            ("--allow attach", &options.attachment_folders, Purpose::Attachment),
         ] {
             paths.iter().try_for_each(|path| self.plan_folder(option, path, purpose))?;
         }
@@ -73,6 +74,8 @@ impl Plan {
         let write = purpose == Purpose::Creation;
         let by_override = needs_override(pin.as_fd(), write);
         self.keeps_override |= by_override.map_err(|source| open_error(&option, path.as_os_str(), source))?;
+        // Whose the files will be is not known yet; of root it is expected that it can open them.
+        self.keeps_override |= purpose == Purpose::Attachment && rustix::process::geteuid().is_root();
         let at = self.absolute(path.as_os_str());
         self.folders.push(Folder { purpose, pin: Arc::new(pin), view: None, at, only: None });
         Ok(())

@@ -2,25 +2,28 @@
 
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
 use serde::Serialize;
 
 use super::Plan;
-use super::networks::PlannedNetwork;
-use crate::confine::identity::Identity;
+use super::networks::{PlannedDatagrams, PlannedNetwork};
+use crate::confine::identity::{Groups, Identity};
 use crate::installation::Installation;
 use crate::open::net::way::Way;
 use crate::readable::readable;
 use crate::serve::folders::Purpose;
 use crate::serve::grants::{Access, Role};
 use crate::serve::ledger::Limits;
+use crate::serve::sockets::{SocketGrant, SocketPlace, SocketRole};
+use crate::serve::terminals;
 
 #[derive(Serialize)]
 struct Shown<'a> {
     arguments: Vec<String>,
-    identity: Identity,
+    identity: &'a Identity,
     image_user: Option<ShownUser>,
     installation: &'a Installation,
     grants: Vec<ShownGrant>,
@@ -29,7 +32,11 @@ struct Shown<'a> {
     create_limits: Limits,
     create_owner: Option<(u32, u32)>,
     networks: Vec<ShownNetwork>,
+    sockets: Vec<ShownSocket>,
+    pseudo_terminals: bool,
+    incoming_command: Option<Vec<String>>,
     private: Vec<ShownPrivate>,
+    shared: Vec<ShownShared>,
     absent: Vec<String>,
     inherited_descriptors: Vec<i32>,
     firmware_folders: Vec<String>,
@@ -39,6 +46,7 @@ struct Shown<'a> {
     stand_ins: Vec<&'static str>,
     broker_keeps_dac_override: bool,
     broker_keeps_chown: bool,
+    broker_keeps_net_bind_service: bool,
     notices: &'a [String],
 }
 
@@ -81,9 +89,24 @@ struct ShownNetwork {
 }
 
 #[derive(Serialize)]
+struct ShownSocket {
+    role: SocketRole,
+    address: String,
+    addresses: Vec<IpAddr>,
+    option: String,
+}
+
+#[derive(Serialize)]
 struct ShownPrivate {
     at: String,
     on_disk_in: Option<String>,
+}
+
+#[derive(Serialize)]
+struct ShownShared {
+    at: String,
+    read_only: bool,
+    option: String,
 }
 
 /// Prints `plan` on standard output.
@@ -126,9 +149,14 @@ fn show(plan: &Plan) -> Shown<'_> {
         at: private.at.display().to_string(),
         on_disk_in: private.on_disk_in.as_ref().map(|folder| folder.display().to_string()),
     });
+    let shared = plan.shared.iter().map(|shared| ShownShared {
+        at: shared.at.display().to_string(),
+        read_only: shared.read_only,
+        option: shared.option.clone(),
+    });
     Shown {
-        arguments: plan.command.argv.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
-        identity: plan.identity,
+        arguments: plan.command.executed().map(|word| word.to_string_lossy().into_owned()).collect(),
+        identity: &plan.identity,
         image_user: plan.image_user.as_ref().map(|user| {
             let (uid, gid) = user.ids();
             ShownUser { uid, gid, groups: user.groups().collect() }
@@ -139,8 +167,15 @@ fn show(plan: &Plan) -> Shown<'_> {
         folders: folders.collect(),
         create_limits: plan.limits,
         create_owner: plan.owner,
-        networks: plan.networks.iter().map(show_network).collect(),
+        networks: plan.networks.iter().map(show_network).chain(plan.datagrams.iter().map(show_datagrams)).collect(),
+        sockets: plan.sockets.iter().map(|grant| show_socket(grant)).collect(),
+        pseudo_terminals: plan.terminals.is_some(),
+        incoming_command: plan.command.incoming.as_ref().map(|incoming| {
+            let words = incoming.words.iter();
+            words.map(|word| word.to_string_lossy().into_owned()).collect()
+        }),
         private: private.collect(),
+        shared: shared.collect(),
         absent: plan.absent.iter().map(|(name, _)| String::from_utf8_lossy(name).into_owned()).collect(),
         inherited_descriptors: plan.command.descriptors.iter().copied().collect(),
         firmware_folders: plan.firmware_folders.iter().map(|folder| folder.path.display().to_string()).collect(),
@@ -150,6 +185,7 @@ fn show(plan: &Plan) -> Shown<'_> {
         stand_ins: crate::check::stand_ins(plan.host.abi).into_iter().map(|(_, stand_in)| stand_in).collect(),
         broker_keeps_dac_override: plan.keeps_override,
         broker_keeps_chown: plan.owner.is_some(),
+        broker_keeps_net_bind_service: plan.binds_low_ports(),
         notices: &plan.notices,
     }
 }
@@ -186,6 +222,31 @@ fn show_network(planned: &PlannedNetwork) -> ShownNetwork {
     shown
 }
 
+fn show_datagrams(planned: &PlannedDatagrams) -> ShownNetwork {
+    ShownNetwork {
+        option: planned.network.option.clone(),
+        way: format!("{}, by the relay", planned.ends),
+        kind: "datagrams",
+        interface: None,
+        bridge: None,
+        bridge_acl: None,
+        helper: None,
+        queues: 1,
+        vhost: false,
+        script: None,
+        downscript: None,
+    }
+}
+
+fn show_socket(grant: &SocketGrant) -> ShownSocket {
+    let addresses = match &grant.place {
+        SocketPlace::Inet { addresses, .. } => addresses.clone(),
+        SocketPlace::Datagram(place) => place.remote.addresses.clone(),
+        SocketPlace::Path(_) | SocketPlace::Abstract(_) => Vec::new(),
+    };
+    ShownSocket { role: grant.role, address: grant.address(), addresses, option: grant.option.clone() }
+}
+
 /// Images that a tool makes.
 fn new_images(plan: &Plan) -> impl Iterator<Item = ShownGrant> {
     let only = plan.folders.iter().filter_map(|folder| folder.only.as_ref().map(|only| (folder, only)));
@@ -213,7 +274,11 @@ fn write_network(out: &mut impl Write, network: &ShownNetwork) -> io::Result<()>
 
 fn write_words(out: &mut impl Write, shown: &Shown<'_>) -> io::Result<()> {
     writeln!(out, "execute    {}", shown.arguments.join(" "))?;
-    writeln!(out, "as         uid {}, gid {}", shown.identity.uid, shown.identity.gid)?;
+    write!(out, "as         uid {}, gid {}", shown.identity.uid, shown.identity.gid)?;
+    match &shown.identity.groups {
+        Groups::Exactly(groups) => writeln!(out, ", groups {groups:?}")?,
+        Groups::None | Groups::Kept => writeln!(out)?,
+    }
     if let Some(ShownUser { uid, gid, groups }) = &shown.image_user {
         writeln!(out, "images     opened as uid {uid}, gid {gid}, groups {groups:?}")?;
     }
@@ -228,6 +293,7 @@ fn write_words(out: &mut impl Write, shown: &Shown<'_>) -> io::Result<()> {
     for folder in &shown.folders {
         match folder.purpose {
             Purpose::Media => writeln!(out, "media      regular files beneath {} read-only", folder.at)?,
+            Purpose::Attachment => writeln!(out, "attach     regular files beneath {} read-write", folder.at)?,
             Purpose::Creation => writeln!(out, "create     new files beneath {}", folder.at)?,
         }
     }
@@ -239,9 +305,24 @@ fn write_words(out: &mut impl Write, shown: &Shown<'_>) -> io::Result<()> {
     for network in &shown.networks {
         write_network(out, network)?;
     }
+    for ShownSocket { role, address, addresses, option } in &shown.sockets {
+        let found: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        let found = if found.is_empty() { String::new() } else { format!(" ({})", found.join(", ")) };
+        writeln!(out, "{:<10} {}{found}, by `{option}`", role.verb(), readable(address.as_bytes()))?;
+    }
+    if shown.pseudo_terminals {
+        writeln!(out, "create     pseudo-terminals of the host, at most {} at a time", terminals::MOST)?;
+    }
+    if let Some(words) = &shown.incoming_command {
+        writeln!(out, "run        {} for the state of the guest", words.join(" "))?;
+    }
     for private in &shown.private {
         let place = private.on_disk_in.as_ref().map_or("in memory".into(), |folder| format!("on disk in {folder}"));
         writeln!(out, "private    {} {place}", private.at)?;
+    }
+    for shared in &shown.shared {
+        let access = if shared.read_only { "read-only" } else { "to be written" };
+        writeln!(out, "share      {} with all beneath it, {access}, by `{}`", shared.at, shared.option)?;
     }
     for name in &shown.absent {
         writeln!(out, "absent     {name}")?;
@@ -267,6 +348,9 @@ fn write_words(out: &mut impl Write, shown: &Shown<'_>) -> io::Result<()> {
     }
     if shown.broker_keeps_chown {
         writeln!(out, "keep       CAP_CHOWN, in the broker, to give new files away")?;
+    }
+    if shown.broker_keeps_net_bind_service {
+        writeln!(out, "keep       CAP_NET_BIND_SERVICE, in the broker, to bind ports that take it")?;
     }
     shown.notices.iter().try_for_each(|notice| writeln!(out, "note       {notice}"))
 }

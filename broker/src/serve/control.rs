@@ -218,6 +218,7 @@ impl Broker {
                 requests: self.audit.totals(),
             })),
             OrderBody::List(first) => Some(Answer::List(self.list(first))),
+            OrderBody::Sockets(first) => Some(Answer::Sockets(self.policy.sockets.list(first))),
             OrderBody::Revoke(path) => Some(self.revoke(&path)),
             OrderBody::Handed(handed) => Some(self.note(&handed)),
             OrderBody::Grant(offer) => self.take_offer(id, offer, Kind::Grant, link?),

@@ -1,4 +1,4 @@
-//! Folders that the operator declared: what lies beneath them may be inserted, or created, without having been pinned at
+//! Folders that the operator declared: what lies beneath them may be inserted, attached, or created, without having been pinned at
 //! the start.
 
 use std::ffi::{OsStr, OsString};
@@ -19,6 +19,13 @@ pub enum Purpose {
     Media,
     /// `--allow create=DIR`: new files may be made beneath it. A file that the command line has the program make, too.
     Creation,
+    /// `--allow attach=DIR`: regular files that are there may be read and written.
+    Attachment,
+}
+
+impl Purpose {
+    /// Each of them.
+    pub const ALL: [Self; 3] = [Self::Media, Self::Creation, Self::Attachment];
 }
 
 /// A declared folder.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use protocol::{AccessMode, OpenBits, OpenFlags};
+use rustix::fs::FileType;
 
 use crate::open::output::Home;
 use crate::open::pin::Pin;
@@ -75,6 +76,10 @@ pub enum Role {
     Memory,
     /// A device node.
     Device,
+    /// A FIFO or a port that a character device reads and writes.
+    Stream,
+    /// A pseudo-terminal that was made for the emulator.
+    Terminal,
     /// A medium that may be inserted later.
     Medium,
     /// A file that was created for the emulator while it ran.
@@ -108,8 +113,10 @@ impl Grant {
     #[must_use]
     pub fn source(&self, flags: OpenFlags) -> BorrowedFd<'_> {
         let seldom_written = self.access == Access::ReadOnly || self.role == Role::Backing;
+        // A device is written through a read-only mount as well.
+        let is_node = matches!(self.role, Role::Device | Role::Stream) && self.pin.file_type() != FileType::RegularFile;
         match &self.view {
-            Some(view) if seldom_written && only_reads(flags) => view.as_fd(),
+            Some(view) if is_node || (seldom_written && only_reads(flags)) => view.as_fd(),
             _ => self.pin.as_fd(),
         }
     }

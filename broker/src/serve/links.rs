@@ -184,7 +184,9 @@ impl Link {
                 let result = match outcome {
                     ReplyOutcome::Descriptor(descriptor) => Ok(descriptor),
                     ReplyOutcome::Errno(errno) => Err(errno.into()),
-                    ReplyOutcome::Done | ReplyOutcome::Status(_) => Err(io::Error::from_raw_os_error(libc::EIO)),
+                    ReplyOutcome::Done | ReplyOutcome::Status(_) | ReplyOutcome::Connecting(_) => {
+                        Err(io::Error::from_raw_os_error(libc::EIO))
+                    }
                 };
                 let position = self.waiting.iter().position(|(waiting, _)| *waiting == request);
                 let waiting = position.map(|position| self.waiting.swap_remove(position));

@@ -9,7 +9,9 @@ pub mod links;
 pub mod policy;
 pub mod refusal;
 pub mod session;
+pub mod sockets;
 pub mod table;
+pub mod terminals;
 pub mod work;
 pub mod workers;
 
@@ -26,7 +28,7 @@ use control::{ConnectionId, Control};
 use links::{LinkId, Links, News};
 use policy::Policy;
 use session::Session;
-use work::{Carried, Failure, Neighbourhood};
+use work::{Carried, Failure, Granted, Neighbourhood};
 use workers::{Done, Ticket, Workers};
 
 /// All that serving needs.
@@ -197,16 +199,17 @@ fn serve_session(sessions: &mut Sessions, index: usize, broker: &mut Broker) {
 fn finish(sessions: &mut Sessions, broker: &mut Broker, done: Done) {
     let Done { ticket, result, places } = done;
     let result = match result {
-        Ok(Carried::Opened(descriptor)) => Ok(Some(descriptor)),
-        Ok(Carried::Created(descriptor, grant)) => {
-            broker.policy.add_created(grant);
-            Ok(Some(descriptor))
+        Ok(Carried::Opened(descriptor)) => Ok(Granted::Descriptor(descriptor)),
+        Ok(Carried::Connecting(socket)) => Ok(Granted::Connecting(socket)),
+        Ok(Carried::Made(descriptor, grant)) => {
+            broker.policy.add_made(grant);
+            Ok(Granted::Descriptor(descriptor))
         }
         Ok(Carried::Removed(grant)) => {
             broker.policy.forget(grant.pin.identity());
-            Ok(None)
+            Ok(Granted::Nothing)
         }
-        Ok(Carried::Closed) => Ok(None),
+        Ok(Carried::Closed | Carried::SocketRemoved) => Ok(Granted::Nothing),
         Err(failure) => Err(failure),
     };
     for identity in broker.policy.ledger.take_gone() {
@@ -220,14 +223,14 @@ fn tell(
     sessions: &mut Sessions,
     broker: &mut Broker,
     ticket: Ticket,
-    result: Result<Option<OwnedFd>, Failure>,
+    result: Result<Granted, Failure>,
     places: &[Neighbourhood],
 ) {
     let session = sessions.iter_mut().map(|(_, session)| session).find(|session| session.asked(ticket).is_some());
     let descriptor = match (session, result) {
-        (Some(session), Ok(descriptor)) => {
-            session.complete(&mut broker.audit, ticket, Ok(descriptor.as_ref().map(AsFd::as_fd)));
-            descriptor
+        (Some(session), Ok(granted)) => {
+            session.complete(&mut broker.audit, ticket, Ok(granted.answer()));
+            granted.into_descriptor()
         }
         (Some(session), Err(_)) if session.may_try_again(ticket, &mut broker.policy) => {
             session.try_again(broker, ticket);
@@ -237,7 +240,7 @@ fn tell(
             session.complete(&mut broker.audit, ticket, Err(failure));
             None
         }
-        (None, result) => result.unwrap_or(None),
+        (None, result) => result.ok().and_then(Granted::into_descriptor),
     };
     if let Some(descriptor) = descriptor {
         broker.workers.close(descriptor, places.to_vec());
@@ -248,7 +251,7 @@ fn take_news(sessions: &mut Sessions, broker: &mut Broker, id: LinkId, news: New
     match news {
         News::Ready => control::link_is_ready(broker, id),
         News::Opened(ticket, result) => {
-            let result = result.map(Some).map_err(Failure::Errno);
+            let result = result.map(Granted::Descriptor).map_err(Failure::Errno);
             tell(sessions, broker, ticket, result, &[Neighbourhood::elsewhere()]);
         }
         News::Lost(tickets) => {

@@ -4,15 +4,18 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use protocol::{Errno, FileMode, Name, OpenBits, OpenFlags, RequestBody, Status};
+use protocol::{AccessMode, Errno, FileMode, Name, OpenBits, OpenFlags, RequestBody, Status};
 
 use super::folders::{Folders, Purpose};
 use super::grants::{Access, Grant, Role, only_reads};
 use super::ledger::Ledger;
 use super::links::{LinkId, Once};
 use super::refusal::Refusal;
+use super::sockets::Sockets;
 use super::table::{File, Found, Held, Slot, Table};
+use super::terminals::Terminals;
 use super::work::{Creation, Work};
+use crate::open::terminal::MULTIPLEXER;
 use crate::record::journal::Journal;
 
 /// What QEMU opens for networks that it was not handed.
@@ -31,6 +34,10 @@ pub struct Policy {
     pub owner: Option<(u32, u32)>,
     /// Where it is written down what was created.
     pub journal: Option<Arc<Journal>>,
+    /// Sockets.
+    pub sockets: Sockets,
+    /// Pseudo-terminals; none where no option asks for one.
+    pub terminals: Option<Arc<Terminals>>,
 }
 
 /// What is to be done about a request.
@@ -62,6 +69,8 @@ impl Policy {
             RequestBody::CommitEnd { name } => self.end_commit(name),
             RequestBody::Resolve { name } => self.resolve(name),
             RequestBody::Status => Decision::Status(self.status()),
+            RequestBody::Bind { address, socket } => self.sockets.decide_bind(address, *socket),
+            RequestBody::Connect { address, socket } => self.sockets.decide_connect(address, *socket),
             // The session has written it down.
             RequestBody::Refused(_) => Decision::Done,
         }
@@ -71,7 +80,16 @@ impl Policy {
         match self.table.look_up(name.as_bytes()) {
             Some(Found::Absent(errno)) => Decision::Fail(errno),
             Some(Found::Slot(_, slot)) => open_slot(slot, flags),
+            None if name.as_bytes() == MULTIPLEXER => self.make_terminal(flags),
             None => self.open_beneath(name, flags),
+        }
+    }
+
+    /// An open of what pseudo-terminals are made of.
+    fn make_terminal(&self, flags: OpenFlags) -> Decision {
+        match &self.terminals {
+            Some(terminals) => never(flags).unwrap_or(Decision::Work(Work::MakeTerminal(Arc::clone(terminals), flags))),
+            None => Decision::Refuse(Refusal::no_terminals()),
         }
     }
 
@@ -79,7 +97,8 @@ impl Policy {
     fn open_beneath(&self, name: &Name, flags: OpenFlags) -> Decision {
         let name = self.table.absolute(name.as_bytes());
         let medium = self.folders.locate(Purpose::Media, &name).filter(|_| only_reads(flags));
-        let work = match (medium, self.folders.locate(Purpose::Creation, &name)) {
+        let there = medium.or_else(|| self.folders.locate(Purpose::Attachment, &name));
+        let work = match (there, self.folders.locate(Purpose::Creation, &name)) {
             (Some(place), _) => Work::Insert(place, flags),
             (None, Some(place)) => Work::LookAt(place),
             (None, None) if NETWORK_DEVICES.contains(&name.as_slice()) => {
@@ -144,6 +163,9 @@ impl Policy {
     }
 
     fn decide_unlink(&mut self, name: &Name) -> Decision {
+        if let Some(decision) = self.sockets.decide_unlink(name) {
+            return decision;
+        }
         match self.table.look_up(name.as_bytes()) {
             Some(Found::Absent(errno)) => Decision::Fail(errno),
             Some(Found::Slot(_, Slot { file: File::Pinned(grant), .. }))
@@ -187,14 +209,15 @@ impl Policy {
         let known = matches!(self.table.look_up(name.as_bytes()), Some(Found::Slot(..)))
             || self.table.leads_to(&absolute)
             || self.folders.leads_to(&absolute)
-            || [Purpose::Media, Purpose::Creation].iter().any(|use_| self.folders.locate(*use_, &absolute).is_some());
+            || self.sockets.has_path(&absolute)
+            || Purpose::ALL.iter().any(|use_| self.folders.locate(*use_, &absolute).is_some());
         if known { Decision::Done } else { Decision::Fail(errno(rustix::io::Errno::NOENT)) }
     }
 
-    /// Grants a file that was created, in the place of one that had the name before.
-    pub fn add_created(&mut self, grant: Arc<Grant>) {
+    /// Grants a file or a terminal that was made for the emulator, in the place of one that had the name before.
+    pub fn add_made(&mut self, grant: Arc<Grant>) {
         let before = match self.table.look_up(&grant.name) {
-            Some(Found::Slot(id, slot)) if slot.role() == Role::Created => Some(id),
+            Some(Found::Slot(id, slot)) if slot.role() == grant.role => Some(id),
             _ => None,
         };
         before.and_then(|id| self.table.remove(id));
@@ -256,6 +279,10 @@ fn open_slot(slot: &mut Slot, flags: OpenFlags) -> Decision {
         }
     }
     match &mut slot.file {
+        // A thread of the broker would wait with it.
+        File::Pinned(grant) if grant.role == Role::Stream && waits(flags) => {
+            Decision::Refuse(Refusal::waiting(&grant.option))
+        }
         File::Pinned(grant) if grant.access.allows(flags) => Decision::Work(Work::Open(Arc::clone(grant), flags)),
         File::Held(held) if held.access.allows(flags) => {
             if held.admits(flags) {
@@ -266,6 +293,11 @@ fn open_slot(slot: &mut Slot, flags: OpenFlags) -> Decision {
         }
         File::Pinned(_) | File::Held(_) => Decision::Refuse(Refusal::too_much(slot)),
     }
+}
+
+/// Whether an open of a FIFO with `flags` waits until somebody opens its other end (fifo(7)).
+fn waits(flags: OpenFlags) -> bool {
+    flags.access() != AccessMode::ReadWrite && !flags.contains(OpenBits::NONBLOCK)
 }
 
 /// What no grant gives.
@@ -290,15 +322,15 @@ fn errno(errno: rustix::io::Errno) -> Errno {
 mod tests {
     use std::path::PathBuf;
 
-    use protocol::AccessMode;
-
     use super::*;
 
     /// What a guest to which nothing is granted is told when it opens `name`.
     fn refusal(name: &str) -> Refusal {
         let table = Table::new(PathBuf::from("/w"), Vec::new(), Vec::new());
         let folders = Folders::default();
-        let mut policy = Policy { table, folders, ledger: Arc::new(Ledger::unbounded()), owner: None, journal: None };
+        let ledger = Arc::new(Ledger::unbounded());
+        let sockets = Sockets::none();
+        let mut policy = Policy { table, folders, ledger, owner: None, journal: None, sockets, terminals: None };
         let (name, flags) =
             (Name::new(name.as_bytes()).unwrap(), OpenFlags::new(AccessMode::ReadWrite, OpenBits::NONE));
         match policy.decide(&RequestBody::Open { name, flags }) {
@@ -314,6 +346,7 @@ mod tests {
             assert!(reason.contains("opens no interface itself"), "{reason}");
             assert!(advice.contains("`broker ctl NAME tap --qmp SOCKET`"), "{advice}");
         }
+        assert_eq!(refusal("/dev/ptmx"), Refusal::no_terminals());
         for other in ["/dev/net/tun0", "/dev/net", "net/tun"] {
             assert_eq!(refusal(other), Refusal::unknown_name());
         }

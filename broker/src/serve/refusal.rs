@@ -25,8 +25,44 @@ impl Refusal {
     pub fn unknown_name() -> Self {
         Self::new(
             "nothing on the emulator's command line, and no header of an image that it names, names this file",
-            "name it there (-drive, -blockdev, ...) or as --medium PATH when the guest is started, or say `broker ctl NAME \
-             grant PATH` while it runs",
+            "name it there (-drive, -blockdev, ...), as --medium PATH, or its folder by --allow attach=DIR when the guest is \
+             started; or say `broker ctl NAME grant PATH` while it runs",
+        )
+    }
+
+    /// A socket's address that stands for nothing.
+    #[must_use]
+    pub fn unknown_address(address: &protocol::SocketAddress) -> Self {
+        Self::new(
+            format!("nothing on the emulator's command line names {address}"),
+            "name it there (-chardev, -vnc, -incoming, ...), or with --connect or --listen when the guest is started",
+        )
+    }
+
+    /// A datagram socket, which could send to anybody.
+    #[must_use]
+    pub fn datagram(address: &protocol::SocketAddress) -> Self {
+        Self::new(
+            format!("nothing on the emulator's command line sends datagrams to {address}, or receives them there"),
+            "name it there (-netdev dgram, -chardev udp) when the guest is started",
+        )
+    }
+
+    /// What stands where a socket is to be bound is something else.
+    #[must_use]
+    pub fn no_socket(option: &str) -> Self {
+        Self::new(
+            format!("what has the path that `{option}` names is no socket, and is not removed"),
+            "remove it yourself, or name another path",
+        )
+    }
+
+    /// A socket that stands where one is to be bound, and came after the start.
+    #[must_use]
+    pub fn strange_socket(option: &str) -> Self {
+        Self::new(
+            format!("the socket that has the path which `{option}` names was made by somebody else since the start"),
+            "name a path that nothing else uses",
         )
     }
 
@@ -34,6 +70,33 @@ impl Refusal {
     #[must_use]
     pub fn network_device() -> Self {
         Self::new("the emulator opens no interface itself", "`broker ctl NAME tap --qmp SOCKET` while the guest runs")
+    }
+
+    /// A new pseudo-terminal that nothing asks for.
+    #[must_use]
+    pub fn no_terminals() -> Self {
+        Self::new(
+            "nothing on the emulator's command line asks for a pseudo-terminal",
+            "-chardev pty,id=ID there when the guest is started; then others may be added while it runs",
+        )
+    }
+
+    /// One pseudo-terminal too many.
+    #[must_use]
+    pub fn too_many_terminals(most: usize) -> Self {
+        Self::new(
+            format!("{most} pseudo-terminals of this guest are open"),
+            "remove a character device (chardev-remove)",
+        )
+    }
+
+    /// An open of a FIFO that would wait for whoever is at its other end.
+    #[must_use]
+    pub fn waiting(option: &str) -> Self {
+        Self::new(
+            format!("`{option}` grants to open it for reading and writing, which waits for nobody"),
+            "open it so (O_RDWR), or without waiting (O_NONBLOCK)",
+        )
     }
 
     /// A file that was to be created where nothing may be.
@@ -72,7 +135,14 @@ impl Refusal {
                 format!("`{option}` grants it as a medium, which is never written"),
                 "insert it read-only (read-only-mode=read-only)",
             ),
-            Role::File | Role::Target | Role::PidFile | Role::Memory | Role::Device | Role::Created => {
+            Role::File
+            | Role::Target
+            | Role::PidFile
+            | Role::Memory
+            | Role::Device
+            | Role::Stream
+            | Role::Terminal
+            | Role::Created => {
                 Self::new(format!("`{option}` grants it for reading only"), "name it by an option that writes to it")
             }
         }
@@ -118,7 +188,9 @@ impl Refusal {
     pub fn leads_out(place: &Place) -> Self {
         Self::new(
             match place.folder.purpose {
-                Purpose::Media => format!("a symbolic link leads out of {}", place.folder.at.display()),
+                Purpose::Media | Purpose::Attachment => {
+                    format!("a symbolic link leads out of {}", place.folder.at.display())
+                }
                 Purpose::Creation => format!("no symbolic link is followed beneath {}", place.folder.at.display()),
             },
             "name the file without links, or declare the folder that it is in",
@@ -129,8 +201,8 @@ impl Refusal {
     #[must_use]
     pub fn no_regular_file(place: &Place) -> Self {
         Self::new(
-            format!("only regular files beneath {} may be inserted", place.folder.at.display()),
-            "name a device by --medium PATH",
+            format!("only regular files beneath {} are handed out", place.folder.at.display()),
+            "name a device by --medium PATH, or say `broker ctl NAME grant PATH`",
         )
     }
 
@@ -186,9 +258,11 @@ impl Refusal {
     #[must_use]
     pub fn unlisted_call(call: &str) -> Self {
         let advice = match call {
-            "clone" | "clone3" | "fork" | "vfork" => {
-                "a network's script or bridge helper is run when the guest is started, or by `broker ctl NAME tap`; for \
-                 anything else no option does; please report it if the guest needs it"
+            // With -daemonize and the like a fork is allowed, and what the fork would execute is not.
+            "clone" | "clone3" | "fork" | "vfork" | "execve" | "execveat" => {
+                "a network's script or bridge helper is run when the guest is started, or by `broker ctl NAME tap`; in the \
+                 place of `migrate exec:` use `migrate fd:` with a descriptor that getfd handed over, or `migrate file:` \
+                 (QEMU 8.2) to a name beneath --allow create=DIR; for anything else no option does"
             }
             _ => "no option does; please report it if the guest needs it",
         };
@@ -203,9 +277,14 @@ mod tests {
     #[test]
     fn who_starts_a_script_or_a_helper_is_told_who_does() {
         let name = |number| sandbox_profiles::syscall_name(u32::try_from(number).unwrap()).unwrap();
-        for call in [name(libc::SYS_clone), name(libc::SYS_clone3), "fork", "vfork"] {
+        let calls = [libc::SYS_clone, libc::SYS_clone3, libc::SYS_execve, libc::SYS_execveat].map(name);
+        for call in calls.into_iter().chain(["fork", "vfork"]) {
             let advice = Refusal::unlisted_call(call).advice;
             assert!(advice.contains("`broker ctl NAME tap`") && advice.contains("bridge helper"), "{advice}");
+            assert!(
+                ["`migrate fd:`", "getfd", "file:", "--allow create=DIR"].iter().all(|way| advice.contains(way)),
+                "{advice}"
+            );
         }
         assert!(!Refusal::unlisted_call("ptrace").advice.contains("tap"));
     }

@@ -175,14 +175,14 @@ impl Session {
 
     /// Replies with what became of a request. The broker's copy of a descriptor is to be closed then: one that was kept
     /// would hold the emulator's image locks after its death.
-    pub fn complete(&mut self, audit: &mut Audit, ticket: Ticket, result: Result<Option<BorrowedFd<'_>>, Failure>) {
+    pub fn complete(&mut self, audit: &mut Audit, ticket: Ticket, result: Result<Answer<'_>, Failure>) {
         let Some(UnderWay { request, body, .. }) = self.under_way.remove(&ticket) else { return };
         let asked = Asked::of(&body);
         let flags = asked.flags.as_deref();
         let replied = match result {
-            Ok(descriptor) => {
+            Ok(answer) => {
                 audit.granted(asked.kind, &asked.name, flags);
-                self.reply_done(request, descriptor)
+                self.reply_done(request, answer)
             }
             Err(Failure::Errno(error)) => {
                 audit.failed(asked.kind, &asked.name, flags, &error);
@@ -200,9 +200,8 @@ impl Session {
     }
 
     /// Hands a descriptor over; where the kernel cannot take it (too many in flight for this user), the emulator is told.
-    fn reply_done(&mut self, request: RequestId, descriptor: Option<BorrowedFd<'_>>) -> Result<(), protocol::Error> {
-        let Some(descriptor) = descriptor else { return self.reply(request, Answer::Done) };
-        match self.reply(request, Answer::Descriptor(descriptor)) {
+    fn reply_done(&mut self, request: RequestId, answer: Answer<'_>) -> Result<(), protocol::Error> {
+        match self.reply(request, answer) {
             Err(protocol::Error::Send(_)) => self.reply(request, Answer::Errno(Errno::IO)),
             other => other,
         }
@@ -229,6 +228,12 @@ struct Asked {
 impl Asked {
     fn of(body: &RequestBody) -> Self {
         let (kind, name, flags) = match body {
+            RequestBody::Bind { address, .. } => {
+                return Self { kind: "bind", name: address.to_string(), flags: None };
+            }
+            RequestBody::Connect { address, .. } => {
+                return Self { kind: "connect", name: address.to_string(), flags: None };
+            }
             RequestBody::Open { name, flags } => ("open", Some(name), Some(flags)),
             RequestBody::Create { name, flags, .. } => ("create", Some(name), Some(flags)),
             RequestBody::ChangeMedium { name, flags } => ("medium", Some(name), Some(flags)),

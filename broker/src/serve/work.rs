@@ -6,14 +6,17 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use protocol::{OpenBits, OpenFlags};
+use protocol::{Answer, OpenBits, OpenFlags, Socket, SocketAddress};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
 
 use super::folders::Place;
 use super::grants::{Access, Grant, Role};
 use super::ledger::{Full, Ledger};
 use super::refusal::Refusal;
+use super::sockets::{SocketGrant, make};
+use super::terminals::Terminals;
 use crate::open::output::{self, Home};
 use crate::open::pin::Pin;
 use crate::record::Identity;
@@ -35,8 +38,18 @@ pub enum Work {
     Insert(Place, OpenFlags),
     /// Create a file.
     Create(Box<Creation>),
+    /// Make a pseudo-terminal.
+    MakeTerminal(Arc<Terminals>, OpenFlags),
     /// Find out what stands where the emulator could create a file, but did not.
     LookAt(Place),
+    /// Make a socket and bind it.
+    Bind(Arc<SocketGrant>, SocketAddress, Socket),
+    /// Make a socket and connect it, for so long at most.
+    Connect(Arc<SocketGrant>, SocketAddress, Socket, Duration),
+    /// Hand over the emulator's end of a pair that the relay carries datagrams through.
+    HandOver(Arc<SocketGrant>),
+    /// Remove the path of a socket that may be bound.
+    RemoveSocket(Arc<SocketGrant>),
 }
 
 /// A file to be created.
@@ -65,12 +78,48 @@ pub struct Creation {
 pub enum Carried {
     /// The new descriptor.
     Opened(OwnedFd),
-    /// The new file.
-    Created(OwnedFd, Arc<Grant>),
+    /// A new file or terminal, and the grant that comes with it.
+    Made(OwnedFd, Arc<Grant>),
     /// The name is gone.
     Removed(Arc<Grant>),
+    /// The new socket, whose connection is under way.
+    Connecting(OwnedFd),
+    /// The socket's path is gone.
+    SocketRemoved,
     /// There is nothing to tell.
     Closed,
+}
+
+/// What a request is answered with.
+#[derive(Debug)]
+pub enum Granted {
+    /// Nothing is handed over.
+    Nothing,
+    /// A descriptor.
+    Descriptor(OwnedFd),
+    /// A socket whose connection is under way.
+    Connecting(OwnedFd),
+}
+
+impl Granted {
+    /// As it is said.
+    #[must_use]
+    pub fn answer(&self) -> Answer<'_> {
+        match self {
+            Self::Nothing => Answer::Done,
+            Self::Descriptor(descriptor) => Answer::Descriptor(descriptor.as_fd()),
+            Self::Connecting(socket) => Answer::Connecting(socket.as_fd()),
+        }
+    }
+
+    /// The broker's own copy.
+    #[must_use]
+    pub fn into_descriptor(self) -> Option<OwnedFd> {
+        match self {
+            Self::Nothing => None,
+            Self::Descriptor(descriptor) | Self::Connecting(descriptor) => Some(descriptor),
+        }
+    }
 }
 
 /// Why it came to nothing.
@@ -101,6 +150,9 @@ pub struct Neighbourhood {
 /// Two: an open that reads need not wait for one that writes, as at a file lease.
 const AT_ONE_FILE: usize = 2;
 
+/// A quarter of the threads there are: hosts that do not answer leave the images theirs.
+const AT_SOCKETS: usize = protocol::MAX_IN_FLIGHT / 4;
+
 /// Half of the threads there are, so that a server that hangs leaves the other half.
 const BENEATH_ONE_FOLDER: usize = protocol::MAX_IN_FLIGHT / 2;
 
@@ -115,6 +167,12 @@ impl Work {
             }
             Self::Insert(place, _) | Self::LookAt(place) => Neighbourhood::of(place),
             Self::Create(creation) => Neighbourhood::of(&creation.place),
+            Self::Bind(grant, ..) | Self::Connect(grant, ..) | Self::HandOver(grant) | Self::RemoveSocket(grant) => {
+                Neighbourhood::of_socket(grant)
+            }
+            Self::MakeTerminal(terminals, _) => {
+                vec![Neighbourhood { inode: terminals.identity(), name: None, threads: AT_ONE_FILE }]
+            }
         }
     }
 
@@ -127,7 +185,8 @@ impl Work {
                 matches!(grant.role, Role::Image | Role::Backing | Role::Medium | Role::Target)
             }
             Self::Insert(..) | Self::Create(_) | Self::LookAt(_) => true,
-            Self::Close(..) => false,
+            Self::MakeTerminal(..) | Self::Close(..) => false,
+            Self::Bind(..) | Self::Connect(..) | Self::HandOver(_) | Self::RemoveSocket(_) => false,
         }
     }
 
@@ -157,6 +216,11 @@ impl Work {
             Self::Insert(place, flags) => insert(own_descriptors, &place, flags),
             Self::Create(creation) => creation.carry_out(own_descriptors),
             Self::LookAt(place) => look_at(&place),
+            Self::Bind(grant, address, socket) => make::bind(&grant, &address, socket),
+            Self::Connect(grant, address, socket, patience) => make::connect(&grant, &address, socket, patience),
+            Self::HandOver(grant) => make::hand_over(&grant),
+            Self::RemoveSocket(grant) => make::remove(&grant),
+            Self::MakeTerminal(terminals, flags) => terminals.make(own_descriptors, flags),
         }
     }
 }
@@ -166,6 +230,14 @@ impl Neighbourhood {
     #[must_use]
     pub fn elsewhere() -> Self {
         Self { inode: (0, 0), name: None, threads: 8 }
+    }
+
+    /// Of one address, and of all of them; no file has inode number 0.
+    fn of_socket(grant: &SocketGrant) -> Vec<Self> {
+        let mut hasher = DefaultHasher::new();
+        grant.address().hash(&mut hasher);
+        let one = Self { inode: (0, 0), name: Some(hasher.finish()), threads: AT_ONE_FILE };
+        vec![one, Self { inode: (0, 0), name: None, threads: AT_SOCKETS }]
     }
 
     fn of(place: &Place) -> Vec<Self> {
@@ -178,12 +250,16 @@ impl Neighbourhood {
 }
 
 /// Opens the inode behind `source` anew: a new file description, with no lock and no flag shared with any other.
-fn reopen(own_descriptors: BorrowedFd<'_>, source: BorrowedFd<'_>, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+pub(super) fn reopen(
+    own_descriptors: BorrowedFd<'_>,
+    source: BorrowedFd<'_>,
+    flags: OFlags,
+) -> rustix::io::Result<OwnedFd> {
     rustix::fs::openat(own_descriptors, rustix::path::DecInt::from_fd(source), flags, Mode::empty())
 }
 
 /// The flags of a reopening: as asked for, but the link to the pin must be followed.
-fn open_flags(flags: OpenFlags) -> OFlags {
+pub(super) fn open_flags(flags: OpenFlags) -> OFlags {
     let flags = flags.without(OpenBits::NOFOLLOW).with(OpenBits::CLOEXEC).with(OpenBits::NOCTTY);
     OFlags::from_bits_retain(u32::from_ne_bytes(flags.to_linux().to_ne_bytes()))
 }
@@ -251,7 +327,7 @@ impl Creation {
             home: Some(home),
             opened: AtomicBool::new(true),
         };
-        Ok(Carried::Created(file, Arc::new(grant)))
+        Ok(Carried::Made(file, Arc::new(grant)))
     }
 
     /// A file system without `O_DIRECT` would say so only after it had made the file, so that flag is set later.

@@ -11,14 +11,15 @@ use landlock::AccessFs;
 use protocol::SOCKET_VARIABLE as OWN_SOCKET;
 use sandbox_profiles::{LandlockRight, Place, Profile};
 
-use super::{Error, Start};
+use super::{Error, Start, name_service};
 use crate::agent::keeper;
 use crate::agent::names::Names;
 use crate::confine::landlock::{EmulatorDomain, Rights, Rule};
-use crate::confine::mounts::{Exposed, Layout, PrivateDirectory};
+use crate::confine::mounts::{Exposed, Layout, PrivateDirectory, SharedDirectory};
 use crate::confine::{Command, Sandbox, seccomp};
 use crate::emulator::Program;
 use crate::paths::absolute_path;
+use crate::plan::sockets;
 use crate::serve::folders::Purpose;
 
 impl Start {
@@ -29,10 +30,11 @@ impl Start {
     pub fn sandbox(&self, broker: OwnedFd, life: Option<OwnedFd>, own: Option<OwnedFd>) -> Result<Sandbox, Error> {
         let plan = &self.plan;
         let descriptors: Vec<i32> = (0..3).chain(plan.command.descriptors.iter().copied()).collect();
-        let variant = plan.host.filter_variant(&descriptors, &plan.command, std::process::id());
+        let variant =
+            plan.host.filter_variant(&descriptors, plan.grants_terminals(), &plan.command, std::process::id());
         Ok(Sandbox {
             layout: self.layout(),
-            identity: plan.identity,
+            identity: plan.identity.clone(),
             domain: self.domain(),
             filter: seccomp::compile(profile(plan.command.program), &variant).map_err(Error::Filter)?,
             agent: keeper::Config {
@@ -64,6 +66,16 @@ impl Start {
                     on_disk: folder.as_ref().map(|folder| Arc::clone(&folder.pin)),
                 })
                 .collect(),
+            shared: plan
+                .shared
+                .iter()
+                .map(|shared| SharedDirectory {
+                    at: shared.at.clone(),
+                    pin: Arc::clone(&shared.pin),
+                    read_only: shared.read_only,
+                })
+                .collect(),
+            own_descriptors: plan.shows_descriptors(),
             grants: plan
                 .grants
                 .iter()
@@ -80,6 +92,7 @@ impl Start {
                 .filter(|folder| folder.purpose == Purpose::Media)
                 .map(|folder| Arc::clone(&folder.pin))
                 .collect(),
+            texts: name_service::files(&plan.sockets),
             working_directory: plan.working_directory.clone(),
         }
     }
@@ -94,10 +107,17 @@ impl Start {
         let layout = self.layout();
         let programs = std::iter::once(&self.plan.installation.binary).chain(&self.plan.installation.loader);
         let private = layout.private.iter().map(|directory| &directory.at);
+        let shared = |read_only| {
+            let folders = layout.shared.iter().filter(move |folder| folder.read_only == read_only);
+            folders.map(|folder| &folder.at)
+        };
         let rules = rules(Place::ReadOnly, layout.trees.iter())
             .chain(rules(Place::Program, programs))
             .chain(rules(Place::Device, layout.devices.iter()))
             .chain(rules(Place::Private, private))
+            .chain(rules(Place::Shared, shared(false)))
+            .chain(rules(Place::SharedReadOnly, shared(true)))
+            .chain(rules(Place::ReadOnly, layout.texts.iter().map(|(path, _)| path)))
             .collect();
         EmulatorDomain { abi: self.plan.host.abi, rules }
     }
@@ -111,20 +131,23 @@ impl Start {
         }
         brokered.extend(self.awaited().map(|path| path.into_os_string().into_vec()));
         brokered.extend(plan.absent.iter().map(|(name, _)| name.clone()));
+        brokered.extend(sockets::spelled(&plan.sockets).map(|name| name.as_bytes().to_vec()));
         let layout = self.layout();
         let links = layout.links.iter().map(|(at, _)| at);
         let searched = &plan.installation.searched;
-        let paths = layout.trees.iter().chain(links).chain(&layout.devices).chain(searched);
+        let texts = layout.texts.iter().map(|(path, _)| path);
+        let paths = layout.trees.iter().chain(links).chain(&layout.devices).chain(searched).chain(texts);
         let bytes = |path: &PathBuf| path.as_os_str().as_bytes().to_vec();
         let mut native: Vec<Vec<u8>> = paths.map(bytes).collect();
         native.extend(plan.firmware_folders.iter().map(|folder| folder.name.clone()));
+        native.extend(plan.shared.iter().flat_map(|shared| [shared.name.clone(), bytes(&shared.at)]));
         let private = layout.private.iter().map(|directory| bytes(&directory.at)).collect();
         Names::new(brokered, native, private)
     }
 
     fn command(&self, own: Option<OwnedFd>) -> Result<Command, Error> {
         let nul = |_| Error::Nul;
-        let arguments = self.plan.command.argv.iter().map(|word| CString::new(word.as_bytes()));
+        let arguments = self.plan.command.executed().map(|word| CString::new(word.as_bytes()));
         let has_own = own.is_some();
         let environment = std::env::vars_os()
             .filter(|(name, _)| !has_own || name != OWN_SOCKET)
@@ -137,6 +160,7 @@ impl Start {
             path: CString::new(self.plan.installation.binary.as_os_str().as_bytes()).map_err(nul)?,
             arguments: arguments.collect::<Result<_, _>>().map_err(nul)?,
             environment: environment.collect::<Result<_, _>>().map_err(nul)?,
+            locks_memory: self.plan.command.locks_memory,
             ignores_children: false,
         })
     }

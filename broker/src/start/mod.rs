@@ -1,6 +1,8 @@
 //! From a plan to a start: what has to be made on the host is made, and the sandbox is described.
 
 mod describe;
+mod incoming;
+mod name_service;
 mod networks;
 mod scripts;
 
@@ -19,11 +21,14 @@ use crate::control::place::{self, ControlPlace};
 use crate::open::access::needs_override;
 use crate::open::output::{self, Home};
 use crate::open::private::PrivateFolder;
+use crate::open::terminal::Multiplexer;
 use crate::plan::{Output, Plan, Recording};
 use crate::record::journal::Journal;
 use crate::record::store::{self, Store};
 use crate::serve::folders::Folder;
 use crate::serve::grants::{Grant, Role};
+use crate::serve::sockets::path::SocketHome;
+use crate::serve::sockets::{SocketGrant, SocketPlace, SocketRole};
 
 /// A start that is ready to be carried out.
 #[derive(Debug)]
@@ -39,6 +44,7 @@ pub struct Start {
 pub struct Belongings {
     private: Vec<PrivateFolder>,
     control: Option<ControlPlace>,
+    sockets: Vec<Arc<SocketGrant>>,
 }
 
 /// A start in the hands of the broker.
@@ -50,6 +56,10 @@ pub struct Parts {
     pub folders: Vec<Folder>,
     /// The control socket, listening.
     pub control: Option<OwnedFd>,
+    /// The sockets that may be made.
+    pub sockets: Vec<Arc<SocketGrant>>,
+    /// What pseudo-terminals are made of.
+    pub terminals: Option<Multiplexer>,
     /// Where it is written down what the guest creates.
     pub journal: Option<Journal>,
     /// What has to be removed at the end.
@@ -96,11 +106,11 @@ impl Start {
             self.plan.keeps_override |= needs_override(grant.pin.as_fd(), true).unwrap_or(false);
             self.plan.grants.push(grant);
         }
-        let identity = self.plan.identity;
+        let (uid, gid) = (self.plan.identity.uid, self.plan.identity.gid);
         for private in &self.plan.private {
             let on_disk = private.on_disk_in.as_ref();
             let folder = on_disk.map(|parent| {
-                let made = PrivateFolder::make(parent, identity.uid, identity.gid);
+                let made = PrivateFolder::make(parent, uid, gid);
                 made.map_err(|source| Error::Make { what: parent.clone(), source })
             });
             self.private.push((private.at.clone(), folder.transpose()?));
@@ -151,7 +161,20 @@ impl Start {
         let rights = self.broker_rights().into_iter().map(|(descriptor, _)| descriptor);
         let control = self.control.iter().flat_map(ControlPlace::descriptors);
         let journal = self.journal.iter().map(AsFd::as_fd);
-        rights.chain(homes.map(|home| home.folder.as_fd())).chain(control).chain(journal)
+        // The broker has no use for these, but they are closed by their owner.
+        let shared = self.plan.shared.iter().map(|shared| shared.pin.as_fd());
+        let sockets = self.socket_homes().flat_map(|(_, home)| home.descriptors());
+        let ends = self.plan.sockets.iter().filter_map(|grant| match &grant.place {
+            SocketPlace::Datagram(place) => place.end.get().map(AsFd::as_fd),
+            _ => None,
+        });
+        let homes = homes.map(|home| home.folder.as_fd());
+        rights.chain(shared).chain(sockets).chain(ends).chain(homes).chain(control).chain(journal)
+    }
+
+    /// Where UNIX sockets are, or will be.
+    fn socket_homes(&self) -> impl Iterator<Item = (SocketRole, &SocketHome)> {
+        self.plan.sockets.iter().filter_map(|grant| Some((grant.role, grant.path()?.home.as_ref().ok()?)))
     }
 
     /// The rights of the broker itself: one rule a grant, and what takes cleaning up.
@@ -166,6 +189,12 @@ impl Start {
         }
         for folder in &self.plan.folders {
             rights.push((folder.pin.as_fd(), settle::rights_beneath(folder.purpose)));
+        }
+        for (_, home) in self.socket_homes().filter(|(role, _)| *role == SocketRole::Listen) {
+            rights.push((home.folder(), settle::binding_sockets()));
+        }
+        if let Some(multiplexer) = &self.plan.terminals {
+            rights.extend(multiplexer.descriptors().map(|descriptor| (descriptor, settle::terminals())));
         }
         if let Some(control) = &self.control {
             rights.push((control.folder.as_fd(), settle::removing_files()));
@@ -182,6 +211,7 @@ impl Start {
     #[must_use]
     pub fn removes_for_others(&self) -> bool {
         let homes = self.plan.grants.iter().filter_map(|grant| grant.home.as_ref()).map(|home| home.folder.as_fd());
+        let homes = homes.chain(self.socket_homes().map(|(_, home)| home.folder()));
         let parents = self.private.iter().filter_map(|(_, folder)| folder.as_ref()).map(|folder| folder.parent.as_fd());
         let is_sticky = |folder: BorrowedFd<'_>| {
             rustix::fs::fstat(folder).is_ok_and(|status| Mode::from_raw_mode(status.st_mode).contains(Mode::SVTX))
@@ -196,19 +226,24 @@ impl Start {
     pub fn into_parts(self) -> io::Result<Parts> {
         let private = self.private.into_iter().filter_map(|(_, folder)| folder).collect();
         let listening = self.control.as_ref().map(|control| control.socket.try_clone()).transpose();
-        let belongings = Belongings { private, control: self.control };
+        let sockets = self.plan.sockets;
+        let belongings = Belongings { private, control: self.control, sockets: sockets.clone() };
         let control = listening.inspect_err(|_| belongings.remove(&self.plan.grants))?;
         let journal = self.journal;
-        Ok(Parts { grants: self.plan.grants, folders: self.plan.folders, control, journal, belongings })
+        let Plan { grants, folders, terminals, .. } = self.plan;
+        Ok(Parts { grants, folders, control, sockets, terminals, journal, belongings })
     }
 }
 
 impl Belongings {
-    /// Removes what was made for a guest that has ended: its private folders, and the files that it never opened.
+    /// Removes what was made for a guest that has ended: its private folders, the paths of its sockets, and the files that
+    /// it never opened.
     pub fn remove<'a>(&self, grants: impl IntoIterator<Item = &'a Grant>) {
         remove_unopened(grants.into_iter());
         self.control.iter().for_each(ControlPlace::remove);
         remove_folders(self.private.iter());
+        let homes = self.sockets.iter().filter_map(|grant| grant.path()?.home.as_ref().ok());
+        homes.for_each(SocketHome::remove_bound);
     }
 }
 
@@ -271,6 +306,12 @@ pub enum Error {
     /// A network could not be opened.
     #[error(transparent)]
     Network(#[from] networks::Error),
+    /// The relay could not be started.
+    #[error(transparent)]
+    Relay(#[from] crate::relay::Error),
+    /// The command of an incoming migration.
+    #[error(transparent)]
+    Incoming(#[from] incoming::Error),
     /// The filter does not compile.
     #[error(transparent)]
     Filter(seccomp::Error),

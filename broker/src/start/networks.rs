@@ -1,10 +1,14 @@
 //! Networks are opened here: the last that is done with the operator's rights before the broker is forked off.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use super::{Start, scripts};
-use crate::open::net::{self, Interface, Wanted, vhost, way};
+use crate::open::net::datagrams::{self, Socket};
+use crate::open::net::{self, Interface, Wanted, host, vhost, way};
 use crate::plan::networks::PlannedNetwork;
+use crate::relay;
+use crate::serve::sockets::{DatagramPlace, HostAddresses, SocketGrant, SocketPlace};
 
 impl Start {
     /// Opens the networks of the plan, runs their scripts, and puts the numbers of the descriptors into the emulator's
@@ -12,7 +16,7 @@ impl Start {
     /// with them.
     ///
     /// # Errors
-    /// [`super::Error::Network`].
+    /// [`super::Error::Network`], [`super::Error::Relay`].
     pub fn open_networks(&mut self) -> Result<Vec<OwnedFd>, super::Error> {
         let daemonizes = self.plan.command.daemonize;
         let mut inherited = Vec::new();
@@ -24,8 +28,76 @@ impl Start {
             }
             inherited.extend(opened.queues.into_iter().chain(opened.vhosts).chain(opened.life));
         }
+        inherited.extend(self.start_relay()?);
         Ok(inherited)
     }
+
+    /// Character devices that send datagrams.
+    fn datagram_devices(&self) -> Vec<(&SocketGrant, &DatagramPlace)> {
+        let granted = self.plan.sockets.iter();
+        granted
+            .filter_map(|grant| match &grant.place {
+                SocketPlace::Datagram(place) => Some((grant.as_ref(), place)),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Opens the sockets of datagrams, gives them to a relay, and puts the numbers of its ends into the arguments.
+    fn start_relay(&mut self) -> Result<Vec<OwnedFd>, super::Error> {
+        let planned = std::mem::take(&mut self.plan.datagrams);
+        let mut sockets: Vec<Socket> = Vec::new();
+        for one in &planned {
+            match one.ends.open() {
+                Ok(socket) => sockets.push(socket),
+                Err(source) => {
+                    sockets.iter().filter_map(|socket| socket.file.as_ref()).for_each(|file| file.remove());
+                    let option = one.network.option.clone();
+                    return Err(Error { option, source: Box::new(source.into()) }.into());
+                }
+            }
+        }
+        let devices = self.datagram_devices();
+        for (grant, place) in &devices {
+            match connect(place) {
+                Ok(socket) => sockets.push(socket),
+                Err(source) => {
+                    sockets.iter().filter_map(|socket| socket.file.as_ref()).for_each(|file| file.remove());
+                    let option = grant.option.clone();
+                    return Err(Error { option, source: Box::new(source.into()) }.into());
+                }
+            }
+        }
+        if sockets.is_empty() {
+            return Ok(Vec::new());
+        }
+        let relay::Ends { sockets: mut ends, life } = relay::start(sockets, self.plan.host.abi)?;
+        for ((_, place), end) in devices.iter().zip(ends.split_off(planned.len())) {
+            // It is set here alone.
+            let _ = place.end.set(end);
+        }
+        for (one, end) in planned.iter().zip(&ends) {
+            if let Some(word) = self.plan.command.argv.get_mut(one.network.word) {
+                *word = one.network.rewritten(end.as_raw_fd());
+            }
+        }
+        Ok(ends.into_iter().chain([life]).collect())
+    }
+}
+
+/// A socket for a character device.
+fn connect(place: &DatagramPlace) -> Result<Socket, datagrams::Error> {
+    let unknown = |side: &HostAddresses| datagrams::Error::Host(host::Error::Name(side.host.clone()));
+    let remote = place.remote.addresses.first().ok_or_else(|| unknown(&place.remote))?;
+    let any: IpAddr = if remote.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let own = match &place.own {
+        None => SocketAddr::new(any, 0),
+        Some(own) => {
+            let same = own.addresses.iter().find(|address| address.is_ipv4() == remote.is_ipv4());
+            SocketAddr::new(*same.ok_or_else(|| unknown(own))?, own.port)
+        }
+    };
+    datagrams::connect(own, SocketAddr::new(*remote, place.remote.port))
 }
 
 /// What one network gives the emulator.
@@ -76,6 +148,9 @@ pub enum Cause {
     /// vhost-net.
     #[error(transparent)]
     Vhost(#[from] net::Error),
+    /// A socket of datagrams.
+    #[error(transparent)]
+    Datagrams(#[from] datagrams::Error),
     /// A script.
     #[error(transparent)]
     Script(#[from] scripts::Error),

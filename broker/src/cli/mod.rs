@@ -1,19 +1,19 @@
 //! Broker's own command line.
 
+mod start;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+pub use start::Run;
 
 use crate::control::client::Wish;
 use crate::control::granted::Wanted;
 use crate::control::tap;
 use crate::emulator::Vhost;
-use crate::plan::Options;
 use crate::record;
-use crate::run::Request;
-use crate::serve::ledger::Limits;
 
 /// Runs QEMU in a sandbox in which none of its files exist.
 #[derive(Debug, Parser)]
@@ -21,7 +21,7 @@ use crate::serve::ledger::Limits;
     name = "broker",
     version,
     args_conflicts_with_subcommands = true,
-    override_usage = "broker [OPTIONS] -- EMULATOR ARGS...\n       broker plan [OPTIONS] [--json] -- EMULATOR ARGS...\n       broker ctl NAME status|grant|revoke|allow|tap ...\n       broker chain show|accept|forget ...\n       broker bridge-helper [--use-vnet] --br=BRIDGE --fd=SOCKET\n       broker check"
+    override_usage = "broker [OPTIONS] -- EMULATOR ARGS...\n       broker plan [OPTIONS] [--json] -- EMULATOR ARGS...\n       broker plan --coverage [--json] [-- EMULATOR]\n       broker ctl NAME status|grant|revoke|allow|tap ...\n       broker chain show|accept|forget ...\n       broker bridge-helper [--use-vnet] --br=BRIDGE --fd=SOCKET\n       broker check"
 )]
 pub struct Cli {
     /// What to do, if not to run an emulator.
@@ -65,6 +65,9 @@ pub enum Command {
         /// Print it as JSON
         #[arg(long)]
         json: bool,
+        /// Print instead which of the emulator's options, backends and drivers are served [default: qemu-system-x86_64's]
+        #[arg(long)]
+        coverage: bool,
         /// How it would be run.
         #[command(flatten)]
         run: Run,
@@ -233,139 +236,27 @@ impl From<ChainOrder> for record::command::Wish {
     }
 }
 
-/// Seconds that an open may take. An NFSv4 server that restarts grants nothing for 90 seconds (its grace period,
-/// nfsd(7)), and a guest should outlive that.
-const OPEN_TIMEOUT: u32 = 120;
-
-/// What `--allow` names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Allowance {
-    AnyCommit,
-    Commit(PathBuf),
-    Create(PathBuf),
-}
-
-/// What running takes.
-#[derive(Debug, Args)]
-pub struct Run {
-    /// Backing files that an image's header names may lie beneath DIR, beside the folders of the images named
-    #[arg(long, value_name = "DIR")]
-    image_root: Vec<PathBuf>,
-    /// Where the chains of images are recorded; every start compares them with what it finds
-    /// [default: /var/lib/broker/chains for root, else broker/chains in XDG_STATE_HOME or ~/.local/state]
-    #[arg(long, value_name = "DIR")]
-    chain_dir: Option<PathBuf>,
-    /// Run the emulator as this user and group (root only)
-    #[arg(long, value_name = "UID:GID", value_parser = parse_user)]
-    user: Option<(u32, u32)>,
-    /// Open images, media and new files as this user and group, with the user's groups (root only) [default: who starts
-    /// broker]
-    #[arg(long, value_name = "UID:GID", value_parser = parse_user)]
-    image_user: Option<(u32, u32)>,
-    /// A medium that may be inserted later, read-only: a file, or a device such as /dev/sr0
-    #[arg(long, value_name = "PATH")]
-    medium: Vec<PathBuf>,
-    /// Regular files beneath DIR may be inserted later, read-only, also those that are put there later
-    #[arg(long, value_name = "DIR")]
-    medium_dir: Vec<PathBuf>,
-    /// What the emulator may do while the guest runs: commit, into any backing file; commit=PATH, into that one;
-    /// create=DIR, make new files beneath DIR
-    #[arg(long, value_name = "WHAT", value_parser = parse_allowance)]
-    allow: Vec<Allowance>,
-    /// Files that were created for the guest and exist, at a time
-    #[arg(long, value_name = "N", default_value_t = Limits::default().files)]
-    create_files: u32,
-    /// Bytes that those files may take up on disk until another one is created; K, M, G and T stand for powers of 1024
-    #[arg(long, value_name = "SIZE", default_value = "1T", value_parser = parse_size)]
-    create_bytes: u64,
-    /// Who owns new files (root only) [default: who starts broker]
-    #[arg(long, value_name = "UID:GID", value_parser = parse_user)]
-    create_owner: Option<(u32, u32)>,
-    /// Which bridges may be used, in the syntax of QEMU's bridge.conf [default: /etc/qemu/bridge.conf]
-    #[arg(long, value_name = "FILE")]
-    bridge_acl: Option<PathBuf>,
-    /// How long the emulator waits for a file until it is told that it failed
-    #[arg(long, value_name = "SECONDS", default_value_t = OPEN_TIMEOUT, value_parser = clap::value_parser!(u32).range(1..=86_400))]
-    open_timeout: u32,
-    /// Give the emulator a connection to the broker of its own, by its number in BROKER_SOCKET
-    #[arg(long)]
-    protocol_socket: bool,
-    /// The guest's name in messages, in the audit file and for `broker ctl` [default: QEMU's -name, else the pid]
-    #[arg(long, value_name = "NAME")]
-    name: Option<String>,
-    /// Append every decision to FILE, a JSON object a line
-    #[arg(long, value_name = "FILE")]
-    audit: Option<PathBuf>,
-    /// Say what is being opened, and how much at the end
-    #[arg(short, long)]
-    verbose: bool,
-    /// The emulator and its arguments
-    #[arg(last = true, value_name = "EMULATOR ARGS")]
-    emulator: Vec<OsString>,
-}
-
-impl From<Run> for Request {
-    fn from(run: Run) -> Self {
-        Self {
-            options: options(&run),
-            words: run.emulator,
-            audit: run.audit,
-            name: run.name,
-            verbose: run.verbose,
-            open_timeout: Duration::from_secs(run.open_timeout.into()),
-            own_socket: run.protocol_socket,
-        }
+/// The options of a start that stand in a configuration file. Of an option that takes one value the last counts.
+///
+/// # Errors
+/// What is wrong with them, on one line.
+pub fn parse_options(words: &[String]) -> Result<Run, String> {
+    const OTHER: &str = "only options of a start may stand here, no command and no emulator";
+    let command = Cli::command().no_binary_name(true).args_override_self(true);
+    let parsed = command.try_get_matches_from(words).and_then(|matches| Cli::from_arg_matches(&matches));
+    match parsed {
+        Ok(Cli { command: None, run }) if run.emulator.is_empty() => Ok(run),
+        Ok(_) => Err(OTHER.to_owned()),
+        Err(error) if error.use_stderr() => Err(one_line(&error)),
+        Err(_) => Err(OTHER.to_owned()),
     }
 }
 
-fn options(run: &Run) -> Options {
-    let mut options = Options {
-        image_roots: run.image_root.clone(),
-        chain_dir: run.chain_dir.clone(),
-        user: run.user,
-        image_user: run.image_user,
-        media: run.medium.clone(),
-        medium_folders: run.medium_dir.clone(),
-        limits: Limits { files: run.create_files, bytes: run.create_bytes },
-        owner: run.create_owner,
-        bridge_acl: run.bridge_acl.clone(),
-        ..Options::default()
-    };
-    for allowance in &run.allow {
-        match allowance {
-            Allowance::AnyCommit => options.commits.all = true,
-            Allowance::Commit(path) => options.commits.named.push(path.clone()),
-            Allowance::Create(folder) => options.creation_folders.push(folder.clone()),
-        }
-    }
-    options
-}
-
-fn parse_allowance(text: &str) -> Result<Allowance, String> {
-    match text.split_once('=') {
-        None if text == "commit" => Ok(Allowance::AnyCommit),
-        Some(("commit", path)) if !path.is_empty() => Ok(Allowance::Commit(path.into())),
-        Some(("create", folder)) if !folder.is_empty() => Ok(Allowance::Create(folder.into())),
-        _ => Err("say commit, commit=PATH or create=DIR".into()),
-    }
-}
-
-fn parse_size(text: &str) -> Result<u64, String> {
-    let (digits, shift) = match text.char_indices().last() {
-        Some((end, 'K')) => (text.get(..end), 10),
-        Some((end, 'M')) => (text.get(..end), 20),
-        Some((end, 'G')) => (text.get(..end), 30),
-        Some((end, 'T')) => (text.get(..end), 40),
-        _ => (Some(text), 0),
-    };
-    let number = digits.and_then(|digits| digits.parse::<u64>().ok());
-    let size = number.and_then(|number| number.checked_mul(1 << shift));
-    size.ok_or_else(|| "give a number of bytes, as in 500G".into())
-}
-
-fn parse_user(text: &str) -> Result<(u32, u32), String> {
-    let parse = |part: &str| part.parse::<u32>().ok().filter(|id| *id != u32::MAX);
-    text.split_once(':')
-        .and_then(|(uid, gid)| Some((parse(uid)?, parse(gid)?)))
-        .ok_or_else(|| "give numbers, as in 64055:64055 (`id -u NAME` and `id -g NAME` print them)".into())
+/// A mistake on broker's command line.
+#[must_use]
+pub fn one_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    // What is missing stands on lines of its own, before a blank one.
+    let lines: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+    lines.join(" ").trim_start_matches("error: ").to_owned()
 }
