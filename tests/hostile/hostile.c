@@ -20,8 +20,10 @@ static const struct {
     {"processes", attack_processes},
     {"everybody", attack_everybody},
     {"sockets", attack_sockets},
+    {"granted-sockets", attack_granted_sockets},
     {"terminal", attack_terminal},
     {"interfaces", attack_interfaces},
+    {"datagrams", attack_datagrams},
     {"races", attack_races},
     {"swaps", attack_swaps},
     {"floods", attack_with_floods},
@@ -31,6 +33,7 @@ static const struct {
     {"make-calls", make_calls},
     {"puppet", attack_as_told},
     {"requests", attack_with_requests},
+    {"shared", attack_from_a_shared_folder},
 };
 
 void give_up(const char *what)

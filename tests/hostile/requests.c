@@ -96,7 +96,7 @@ static unsigned long take_reply(void)
 
 static void greet(void)
 {
-    struct packet hello = {"BRKR\x02", 5};
+    struct packet hello = {"BRKR\x03", 5};
     char welcome[64];
     const char *number = getenv("BROKER_SOCKET");
     broker = number ? atoi(number) : -1;

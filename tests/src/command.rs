@@ -30,6 +30,10 @@ const MOVE_MONITOR: &str = "exec 9<&0 0</dev/null; exec \"$@\"";
 /// Arguments that put the monitor on the descriptor that [`MOVE_MONITOR`] made.
 const MONITOR: &[&str] = &["-chardev", "socket,id=monitor,fd=9", "-mon", "chardev=monitor,mode=control"];
 
+/// Arguments that put QEMU's own protocol for tests there instead, and a processor that is stopped.
+const QTEST: &[&str] =
+    &["-S", "-accel", "tcg", "-chardev", "socket,id=qtest,fd=9", "-qtest", "chardev:qtest", "-qtest-log", "none"];
+
 /// The same for a socket that listens there: one client at a time, one after another.
 const LISTENING_MONITOR: &[&str] =
     &["-chardev", "socket,id=monitor,fd=9,server=on,wait=off", "-mon", "chardev=monitor,mode=control"];
@@ -161,6 +165,29 @@ impl<'a> BrokerCommand<'a> {
             Ok(qmp) => Ok((emulator, qmp)),
             Err(error) => Err(emulator.explain(error)),
         }
+    }
+
+    /// Starts it without a guest: what a guest's processor would do to its devices is said over the socket, in QEMU's
+    /// protocol for tests (`docs/devel/qtest` of QEMU).
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with_qtest(mut self) -> Result<(Emulator, UnixStream)> {
+        self.arguments.extend(QTEST.iter().map(Into::into));
+        let (ours, theirs) = UnixStream::pair().during("make the sockets of the test protocol")?;
+        let emulator = self.launch(Some(theirs.into()))?;
+        Ok((emulator, ours))
+    }
+
+    /// As [`Self::start_with_monitor`], for one that may end before it greets: then there is no monitor.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with_monitor_or_end(mut self) -> Result<(Emulator, Option<Qmp>)> {
+        self.arguments.extend(MONITOR.iter().map(Into::into));
+        let (ours, theirs) = UnixStream::pair().during("make the monitor's sockets")?;
+        let emulator = self.launch(Some(theirs.into()))?;
+        Ok((emulator, Qmp::greet(ours).ok()))
     }
 
     /// Starts it with a monitor that listens at `path`.

@@ -187,7 +187,8 @@ impl Emulator {
     }
 
     /// Adds to an error what the emulator said.
-    pub(crate) fn explain(&self, error: Error) -> Error {
+    #[must_use]
+    pub fn explain(&self, error: Error) -> Error {
         let said = |text: Result<String>| text.unwrap_or_default();
         let (stdout, stderr) = (said(self.stdout()), said(self.stderr()));
         Error::Unexpected(format!("{error}; standard output: {stdout:?}; standard error: {stderr:?}"))

@@ -16,7 +16,7 @@ const SECTOR: u64 = 512;
 ///
 /// # Errors
 /// When it cannot be started or fails; its own message is in the error.
-pub(crate) fn run_tool(folder: &Path, program: &str, arguments: &[&str]) -> Result<String> {
+pub fn run_tool(folder: &Path, program: &str, arguments: &[&str]) -> Result<String> {
     let output =
         Command::new(program).args(arguments).current_dir(folder).output().during(format!("start {program}"))?;
     if !output.status.success() {

@@ -30,6 +30,8 @@ pub enum Need {
     Kvm,
     /// Landlock, of any version.
     Landlock,
+    /// libvirt's daemons and `virsh`, and `dbus-daemon`.
+    Libvirt,
     /// Loop devices that the tests may set up, and partitions on them.
     LoopDevices,
     /// Macvtaps in network namespaces of the tests' own.
@@ -73,6 +75,7 @@ impl fmt::Display for Need {
             Self::Guest => "guest",
             Self::Kvm => "kvm",
             Self::Landlock => "landlock",
+            Self::Libvirt => "libvirt",
             Self::LoopDevices => "loop-devices",
             Self::Macvtap => "macvtap",
             Self::NetworkNamespaces => "network-namespaces",
@@ -126,6 +129,9 @@ pub fn is_met(need: Need) -> bool {
         Need::Guest => Guest::is_there(),
         Need::Kvm => opens_for_writing("/dev/kvm"),
         Need::Landlock => landlock_version() >= ABI::V1,
+        Need::Libvirt => {
+            ["libvirtd", "virtlogd", "virsh", "dbus-daemon"].iter().all(|name| succeeds(name, &["--version"]))
+        }
         Need::LoopDevices => succeeds("losetup", &["--find"]) && succeeds("partx", &["--version"]),
         Need::Macvtap => makes_links(&["v0 type veth peer name v1", "m0 link v0 type macvtap mode bridge"]),
         Need::NetworkNamespaces => makes_links(&["b0 type bridge", "v0 master b0 type veth peer name v1"]),

@@ -16,6 +16,7 @@ use crate::wait::PATIENCE;
 #[derive(Debug)]
 pub struct Qmp {
     stream: UnixStream,
+    greeting: Value,
     unread: Vec<u8>,
     events: VecDeque<Value>,
 }
@@ -27,13 +28,19 @@ impl Qmp {
     /// When the emulator ends first, or [`PATIENCE`] does.
     pub fn greet(stream: UnixStream) -> Result<Self> {
         stream.set_read_timeout(Some(PATIENCE)).during("set the monitor's time limit")?;
-        let mut qmp = Self { stream, unread: Vec::new(), events: VecDeque::new() };
-        let greeting = qmp.read_object()?;
-        if greeting.get("QMP").is_none() {
-            return Err(Error::Unexpected(format!("QMP greeted with {greeting}")));
+        let mut qmp = Self { stream, greeting: Value::Null, unread: Vec::new(), events: VecDeque::new() };
+        qmp.greeting = qmp.read_object()?;
+        if qmp.greeting.get("QMP").is_none() {
+            return Err(Error::Unexpected(format!("QMP greeted with {}", qmp.greeting)));
         }
         qmp.execute("qmp_capabilities", json!({}))?;
         Ok(qmp)
+    }
+
+    /// What QEMU greeted with: its version, and what its monitor can do.
+    #[must_use]
+    pub fn greeting(&self) -> &Value {
+        &self.greeting
     }
 
     /// Executes a command and returns what it returned; events that arrive meanwhile are kept.

@@ -16,6 +16,7 @@ use broker::serve::grants::{Access, Grant, Role};
 use broker::serve::ledger::{Ledger, Limits};
 use broker::serve::links::Links;
 use broker::serve::policy::Policy;
+use broker::serve::sockets::Sockets;
 use broker::serve::table::Table;
 use broker::serve::workers::Workers;
 use broker::serve::{Broker, Life, serve};
@@ -29,7 +30,7 @@ use rustix::time::Timespec;
 use tests::{During, Error, PATIENCE, Process, Result, Workdir};
 
 /// The client's first packet (`docs/protocol.md`).
-const HELLO: &[u8] = b"BRKR\x02";
+const HELLO: &[u8] = b"BRKR\x03";
 
 /// The byte that announces a session (`broker::packets`); the broker looks at the descriptor alone.
 const SESSION: u8 = 1;
@@ -69,6 +70,8 @@ impl Served {
                 ledger: Arc::new(Ledger::new(Limits::default())),
                 owner: None,
                 journal: None,
+                sockets: Sockets::none(),
+                terminals: None,
             },
             audit: Audit::new("hostile".into(), std::process::id(), None, None, false),
             workers: Workers::new(false).during("prepare the workers")?,

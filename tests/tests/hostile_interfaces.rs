@@ -20,14 +20,14 @@ const ATTEMPTS: &[(&str, &str)] = &[
         "ok",
         "use-features use-name use-offload use-buffer use-set-header use-header use-endianness use-steering use-write",
     ),
-    ("ok", "look-at-address detach attach"),
+    ("ok", "detach attach"),
     // The filter.
     ("EPERM", "persist persist-high-half persist-through-duplicate owner group address address-high-half link-type"),
     ("EPERM", "debug checksums address-filter packet-filter look-at-packet-filter no-packet-filter bpf-filter number"),
+    ("EPERM", "look-at-address by-name"),
     ("EPERM", "carrier later-kernels namespace socket-namespace another-interface another-interface-detached"),
     // The mount namespace and Landlock; the network namespace is empty.
     ("ENOENT|EACCES", "open-tun open-vhost"),
-    ("ENODEV", "by-name"),
 ];
 
 /// What some of them come to without the broker, for an ordinary user with the same descriptor in namespaces of its own.

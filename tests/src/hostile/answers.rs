@@ -65,6 +65,12 @@ impl Answers {
         Self(self.0.iter().filter_map(rest).collect())
     }
 
+    /// All attempts but those with these names.
+    #[must_use]
+    pub fn except(&self, names: &[&str]) -> Self {
+        Self(self.0.iter().filter(|(name, _)| !names.contains(&name.as_str())).cloned().collect())
+    }
+
     /// Fails unless every attempt came to the answer that is `expected` of it, and every one that is expected was
     /// made. A line of `expected` is an answer, or several separated by `|` where kernels differ, and the names of
     /// attempts that must come to it.

@@ -27,14 +27,21 @@ fn list(calls: &[Call], how: impl Fn(&Call) -> char) -> String {
     calls.iter().map(line).collect()
 }
 
-/// What the agent answers where the filter asks it: it cannot read an impossible name, refuses what is not listed,
-/// and says of what has no name yet what an older kernel would.
+/// What the agent answers where the filter asks it: it cannot read an impossible name, no address is as long as the
+/// impossible one, and no descriptor has its number; what is not listed is refused, and of what has no name yet it says what an older kernel would.
 fn agents_answer(call: &Call) -> &'static str {
     match call.name().as_str() {
         "open" | "openat" | "creat" | "unlink" | "readlink" | "readlinkat" => "EFAULT",
+        "bind" | "connect" => "EINVAL",
+        "listen" => "EBADF",
         name if name.starts_with("number ") => "ENOSYS",
         _ => "EPERM",
     }
+}
+
+/// Whether the operator reads of the call: the agent refuses it, where the kernel would not.
+fn is_told(call: &Call) -> bool {
+    !matches!(agents_answer(call), "EFAULT" | "EINVAL" | "EBADF")
 }
 
 /// Fails for each call that did not come to what the profile says. `bare` holds what calls that are allowed come to
@@ -107,7 +114,7 @@ fn compare_inside(mut variant: Variant, wanted: impl Fn(&Variant) -> Vec<Call>, 
         let inside = Inside::start(more)?;
         variant.signals_only_to = variant.signals_only_to.map(|_| inside.emulator.process().0);
         let emulators = |call: &Call| action(Profile::QemuSystem, &variant, call);
-        let is_refused = |call: &Call| emulators(call) == Action::Notify && agents_answer(call) != "EFAULT";
+        let is_refused = |call: &Call| emulators(call) == Action::Notify && is_told(call);
         let calls = wanted(&variant);
         let calls = part(&calls, done, is_refused);
         let allowed: Vec<Call> = calls.iter().filter(|call| emulators(call) == Action::Allow).copied().collect();
@@ -146,12 +153,14 @@ fn the_emulators_filter_does_what_its_profile_says() -> Result<()> {
 #[test]
 fn what_a_command_line_adds_to_the_profile_is_allowed_and_nothing_more() -> Result<()> {
     need!(Broker, UserNamespaces, Qemu, Landlock);
-    let variant = Variant { io_uring: true, forks: true, ..variant()? };
+    let variant = Variant { io_uring: true, forks: true, shared_folders: true, shared_modes: true, ..variant()? };
     let ring: Vec<Call> = calls_by_number().into_iter().filter(|call| call.name().starts_with("io_uring_")).collect();
     assert!(ring.iter().all(|call| action(Profile::QemuSystem, &variant, call) == Action::Allow), "{ring:?}");
     let wanted = |variant: &Variant| [calls_by_rule(Profile::QemuSystem, variant), ring.clone()].concat();
-    let drive = ["-drive", "file=backing.raw,format=raw,if=none,id=d,readonly=on,aio=io_uring", FORKS];
-    compare_inside(variant, wanted, &drive)
+    let drive = "file=backing.raw,format=raw,if=none,id=d,readonly=on,aio=io_uring";
+    // What counts is that a folder is named.
+    let share = "local,mount_tag=t,security_model=none,path=missing";
+    compare_inside(variant, wanted, &["-drive", drive, "-virtfs", share, FORKS])
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -211,4 +220,9 @@ fn the_brokers_filter_does_what_its_profile_says() -> Result<()> {
 #[test]
 fn the_probers_filter_does_what_its_profile_says() -> Result<()> {
     compare_outside(Profile::Prober)
+}
+
+#[test]
+fn the_relays_filter_does_what_its_profile_says() -> Result<()> {
+    compare_outside(Profile::Relay)
 }

@@ -1,0 +1,75 @@
+//! An emulator that was taken over shares a folder with its guest: it may do there what it likes, and nothing beside it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use tests::hostile::{Answers, Scene};
+use tests::{BrokerCommand, During, Result, need};
+
+/// An ordinary user whom no other test uses.
+const USER: u32 = 12_401;
+
+/// What each attempt of `shared.c` comes to.
+const SHARED: &[(&str, &str)] = &[
+    ("ok", "make link-out"),
+    // Landlock: opened by the name of a descriptor is opened anew.
+    ("EACCES|EROFS", "name-read-write name-read name-write name-list up-granted"),
+    // The filter: no form that reaches a descriptor's file, but for modes that give nobody more than its owner has.
+    ("EPERM", "name-set-id name-set-group-id name-owner name-time name-attribute"),
+    (
+        "EPERM",
+        "descriptor-mode descriptor-owner descriptor-time descriptor-attribute name-link descriptor-link exchange",
+    ),
+    // The view of what is only read, and of what is looked at by name.
+    ("EROFS", "name-mode-read-only mode-granted attribute-granted"),
+    // The link in /proc itself has none.
+    ("EPERM|EACCES|EOPNOTSUPP|EROFS", "name-attribute-of-link"),
+    // The sandbox's own tree.
+    ("ENOENT", "up root through-link"),
+    ("EACCES|EROFS", "make-outside folder-outside"),
+    ("EXDEV|EACCES|EROFS", "move-out link-granted move-granted"),
+    // Landlock, and the agent.
+    ("EACCES", "device"),
+    ("EPERM|EACCES", "execute"),
+    ("EROFS", "read-only-make read-only-remove read-only-mode"),
+];
+
+/// Runs the attack and looks at what it came to and what it left.
+fn attack(prepare: impl FnOnce(BrokerCommand) -> BrokerCommand) -> Result<()> {
+    let scene = Scene::new()?;
+    for folder in ["share", "reading"] {
+        fs::create_dir(scene.workdir.path(folder)).during("make a folder to share")?;
+    }
+    scene.workdir.write("reading/kept", b"kept")?;
+    let before = scene.workdir.listing()?;
+    let mode = |name: &str| {
+        fs::metadata(scene.workdir.path(name))
+            .map(|status| status.permissions().mode())
+            .during(format!("look at {name}"))
+    };
+    let image = mode("granted.qcow2")?;
+    let shares = ["share,mount_tag=a", "reading,mount_tag=b,readonly=on"]
+        .into_iter()
+        .flat_map(|path| ["-virtfs".to_owned(), format!("local,security_model=none,path={path}")]);
+    let finished = prepare(scene.command("shared").args(shares)).run()?;
+    Answers::of(&finished)?.assert(SHARED);
+    scene.assert_unharmed(&finished)?;
+    assert_eq!(mode("granted.qcow2")?, image);
+    assert_eq!(scene.workdir.listing()?, before, "nothing came or went outside the folder");
+    assert_eq!(scene.workdir.read("reading/kept")?, b"kept");
+    let left = fs::read_dir(scene.workdir.path("share")).during("list the folder")?;
+    assert_eq!(left.count(), 2, "what it made and its link are there");
+    Ok(())
+}
+
+#[test]
+fn a_shared_folder_leads_nowhere_else() -> Result<()> {
+    need!(Broker, UserNamespaces, Qemu, Landlock);
+    attack(|command| command)
+}
+
+#[test]
+fn nor_does_it_lead_an_ordinary_user_elsewhere() -> Result<()> {
+    need!(Broker, UserNamespaces, Qemu, Landlock);
+    attack(|command| command.user(USER))
+}

@@ -1,0 +1,257 @@
+//! Command lines about sockets. Hosts are numbers, or `localhost`.
+
+/// One a line, its words separated by blanks; `FOLDER` stands for the folder that it is run in.
+pub const WORDS: &str = r#"
+-chardev socket,id=a,path=s,server=on,wait=off
+-chardev socket,id=a,path=s,server,nowait
+-chardev socket,id=a,path=x,,y,server=on,wait=off
+-chardev socket,id=a,path=s
+-chardev socket,id=a,path=s,server=off
+-chardev socket,id=a,path=s,server=yes,wait=no
+-chardev socket,id=a,path=s,reconnect=1
+-chardev socket,id=a,path=n,abstract=on,server=on,wait=off
+-chardev socket,id=a,path=n,abstract=on,tight=off,server=on,wait=off
+-chardev socket,id=a,path=n,abstract=on,tight=on
+-chardev socket,id=a,path=n,abstract=off,server=on,wait=off
+-chardev socket,id=a,host=127.0.0.1,port=4444,server=on,wait=off
+-chardev socket,id=a,host=127.0.0.1,port=4444
+-chardev socket,id=a,host=,port=4444,server=on,wait=off
+-chardev socket,id=a,host=,port=4444,to=4446,server=on,wait=off
+-chardev socket,id=a,host=,port=4444,to=0x2000,server=on,wait=off
+-chardev socket,id=a,host=,port=4444,to=x,server=on,wait=off
+-chardev socket,id=a,host=,port=4444,to=4443,server=on,wait=off
+-chardev socket,id=a,host=::1,port=4444,server=on,wait=off
+-chardev socket,id=a,host=::,port=4444,ipv4=off,server=on,wait=off
+-chardev socket,id=a,host=,port=4444,ipv4=on,server=on,wait=off
+-chardev socket,id=a,host=,port=4444,ipv6=on,server=on,wait=off
+-chardev socket,id=a,host=,port=4444,noipv4,server=on,wait=off
+-chardev socket,id=a,host=,port=4444,ipv4=off,ipv6=off,server=on,wait=off
+-chardev socket,id=a,host=localhost,port=4444,ipv4,server=on,wait=off
+-chardev socket,id=a,host=127.0.0.1,port=0,server=on,wait=off
+-chardev socket,id=a,host=127.0.0.1,port=,server=on,wait=off
+-chardev socket,id=a,host=127.0.0.1,port=nosuchservice,server=on,wait=off
+-chardev socket,id=a,host=127.0.0.1,port=80x,server=on,wait=off
+-chardev socket,id=a,host=127.0.0.1,port=0080,server=on,wait=off
+-chardev socket,id=a,host=127.0.0.1,port=http,server=on,wait=off
+-chardev socket,id=a,host=127.0.0.1,server=on,wait=off
+-chardev socket,id=a,port=4444,server=on,wait=off
+-chardev socket,id=a,host=127.0.0.1,port=4444,path=s,server=on,wait=off
+-chardev socket,id=a,server=on,wait=off
+-chardev socket,id=a
+-chardev socket,id=a,host=127.0.0.1,port=1,host=127.0.0.2,port=2
+-chardev socket,id=a,path=s,path=t
+-chardev socket,id=a,path=s,telnet=on,server=on,wait=off
+-chardev socket,id=a,host=127.0.0.1,port=4444,telnet=on,server=on,wait=off
+-chardev socket,id=a,host=127.0.0.1,port=4444,tn3270=on,server=on,wait=off
+-chardev socket,id=a,host=127.0.0.1,port=4444,websocket=on,server=on,wait=off
+-chardev socket,id=a,path=s -set chardev.a.path=t
+-chardev socket,id=a,path=xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx,server=on,wait=off
+-chardev socket,id=a,path=xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx,server=on,wait=off
+-chardev socket,id=a,abstract=on,path=xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx,server=on,wait=off
+-chardev socket,id=a,abstract=on,path=xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx,server=on,wait=off
+-chardev udp,id=a,port=1
+-chardev udp,id=a,host=127.0.0.1,port=1
+-chardev udp,id=a,host=127.0.0.1,port=1,localport=2
+-chardev udp,id=a,host=127.0.0.1,port=1,localaddr=127.0.0.2
+-chardev udp,id=a,host=127.0.0.1,port=1,localaddr=127.0.0.2,localport=3,ipv4=on
+-chardev udp,id=a,host=::1,port=1,localport=3
+-chardev udp,id=a,host=,port=1,ipv4
+-chardev udp,id=a,host=127.0.0.1
+-chardev udp,id=a,host=127.0.0.1,port=
+-serial unix:s,server=on,wait=off
+-serial unix:s,server,nowait
+-serial unix:s
+-serial unix:a,,b,server=on,wait=off
+-serial unix:n,abstract=on,server=on,wait=off
+-serial unix:path=s
+-serial unix:server=on,path=s,wait=off
+-serial tcp::4444,server,nowait
+-serial tcp:127.0.0.1:4444,server=on,wait=off
+-serial tcp:127.0.0.1:4444
+-serial tcp:127.0.0.1:4444,reconnect=1
+-serial tcp:127.0.0.1:4444,ipv4,server=on,wait=off,to=4450
+-serial tcp:127.0.0.1:4444,host=127.0.0.2,port=5
+-serial tcp:127.0.0.1:4444,path=s
+-serial tcp:127.0.0.1:4444,backend=udp
+-serial tcp:127.0.0.1:4444,backend=null
+-serial tcp:127.0.0.1
+-serial tcp:127.0.0.1:
+-serial tcp::
+-serial tcp:
+-serial tcp:[::1]:4444
+-serial tcp:::1:4444
+-serial telnet:127.0.0.1:4444,server=on,wait=off
+-serial telnet::4444,server,nowait
+-serial telnet:127.0.0.1:4444
+-serial tn3270:127.0.0.1:4444,server=on,wait=off
+-serial websocket:127.0.0.1:4444,server=on,wait=off
+-serial mon:tcp:127.0.0.1:4444,server=on,wait=off
+-serial mon:unix:s,server=on,wait=off
+-serial mon:telnet:127.0.0.1:4444,server,nowait
+-serial udp:127.0.0.1:1
+-serial udp::1
+-serial udp:127.0.0.1:1@:2
+-serial udp:127.0.0.1:1@127.0.0.2:2
+-serial udp::1@:2
+-serial udp:127.0.0.1:1@
+-serial udp:127.0.0.1:1,localport=5
+-serial udp:127.0.0.1:1@:2,localport=5
+-serial udp:127.0.0.1
+-parallel unix:s,server=on,wait=off
+-parallel tcp:127.0.0.1:4444
+-monitor unix:s,server,nowait
+-monitor telnet:127.0.0.1:55555,server,nowait
+-monitor tcp:127.0.0.1:4444
+-monitor unix:n,abstract=on,tight=on,server=on,wait=off
+-qmp unix:s,server=on,wait=off
+-qmp unix:./s,server,wait=off
+-qmp tcp:localhost:4444,ipv4=on,server=on,wait=off
+-qmp-pretty unix:s,server=on,wait=off
+-qmp unix:s,server=on,wait=off -qmp unix:t,server=on,wait=off
+-qtest unix:s
+-qtest unix:s,server=on,wait=off
+-M pc -accel tcg -s
+-gdb none
+-mon chardev=a -chardev socket,id=a,path=s,server=on,wait=off
+-vnc :0
+-vnc 127.0.0.1:1
+-vnc [::1]:1
+-vnc ::1:1
+-vnc localhost:1,ipv4=on
+-vnc :1,ipv4
+-vnc :1,ipv6
+-vnc :1,ipv4=off,ipv6=off
+-vnc 127.0.0.1:0,to=9
+-vnc 127.0.0.1:5,to=4
+-vnc 127.0.0.1:0,to=x
+-vnc unix:s
+-vnc unix:s,to=4
+-vnc unix:a,,b
+-vnc vnc=unix:s
+-vnc none
+-vnc :1,vnc=none
+-vnc 127.0.0.1:1,vnc=127.0.0.2:2
+-vnc 127.0.0.1:1 -vnc 127.0.0.2:2
+-vnc 127.0.0.1:1,id=v -set vnc.v.vnc=127.0.0.3:3
+-vnc 127.0.0.1:2,websocket=on
+-vnc 127.0.0.1:2,websocket
+-vnc 127.0.0.1:2,websocket=6080
+-vnc 127.0.0.1:2,websocket=127.0.0.2:6080
+-vnc :2,websocket=on,to=5
+-vnc 127.0.0.1:2,websocket=6080,to=5
+-vnc unix:s,websocket=on
+-vnc 127.0.0.1:2,websocket=off
+-vnc 127.0.0.1:2,vnc=127.0.0.1:3,websocket=on
+-vnc 127.0.0.1:2,vnc=127.0.0.1:3,websocket=6080
+-vnc 127.0.0.1:2,websocket=6080,websocket=127.0.0.1:6081
+-vnc 127.0.0.1:5500,reverse=on
+-vnc unix:s,reverse
+-vnc 127.0.0.1:1,vnc=127.0.0.1:2,reverse=on
+-vnc 127.0.0.1:1,websocket=2,reverse=on
+-vnc 127.0.0.1
+-vnc 127.0.0.1:
+-vnc 127.0.0.1:x
+-vnc 127.0.0.1:59637
+-vnc 127.0.0.1:59635
+-vnc 127.0.0.1:1,share=force-shared,password=off
+-display vnc=127.0.0.1:4
+-display vnc=unix:s
+-incoming tcp:127.0.0.1:4444
+-incoming tcp::4444
+-incoming tcp:0:4444
+-incoming tcp:[::1]:4444
+-incoming tcp:[::]:4444,ipv6
+-incoming tcp:127.0.0.1:4444,to=4450
+-incoming tcp:127.0.0.1:4444,to=x
+-incoming tcp:127.0.0.1:4444,ipv4=maybe
+-incoming tcp:127.0.0.1:4444,unheard=of
+-incoming tcp:127.0.0.1
+-incoming tcp:4444
+-incoming unix:s
+-incoming unix:a,b
+-incoming unix:
+-incoming defer
+-netdev socket,id=n,listen=:4444
+-netdev socket,id=n,listen=127.0.0.1:4444
+-netdev socket,id=n,connect=127.0.0.1:4444
+-netdev socket,id=n,connect=127.0.0.1:0x10
+-netdev socket,id=n,connect=:4444
+-netdev socket,id=n,listen=4444
+-netdev socket,id=n,listen=:x
+-netdev socket,id=n,listen=:4444,connect=:4445
+-netdev socket,id=n
+-netdev {"type":"socket","id":"n","listen":"127.0.0.1:4444"}
+-netdev stream,id=n,server=on,addr.type=unix,addr.path=s
+-netdev stream,id=n,server=off,addr.type=unix,addr.path=s
+-netdev stream,id=n,addr.type=unix,addr.path=s
+-netdev stream,id=n,server=on,addr.type=unix,addr.path=n,addr.abstract=on
+-netdev stream,id=n,server=on,addr.type=unix,addr.path=n,addr.abstract=on,addr.tight=off
+-netdev stream,id=n,server=on,addr.type=inet,addr.host=127.0.0.1,addr.port=4444
+-netdev stream,id=n,server=on,addr.type=inet,addr.host=127.0.0.1,addr.port=4444,addr.to=4450,addr.ipv4=on
+-netdev stream,id=n,server=on,addr.type=inet,addr.host=127.0.0.1
+-netdev stream,id=n,addr.type=inet,addr.host=::1,addr.port=4444,addr.numeric=on
+-netdev stream,id=n,server=on
+-netdev {"type":"stream","id":"n","server":true,"addr":{"type":"unix","path":"s"}}
+-nic socket,model=none,connect=127.0.0.1:4444
+-net socket,listen=127.0.0.1:4444
+-blockdev driver=nbd,node-name=b,server.type=unix,server.path=s,export=a/b
+-blockdev driver=nbd,node-name=b,server.type=inet,server.host=127.0.0.1,server.port=10809
+-blockdev {"driver":"nbd","node-name":"b","server":{"type":"inet","host":"::1","port":"1"}}
+-drive file=nbd:127.0.0.1:1,if=none,format=raw
+-drive file=nbd:127.0.0.1:1:exportname=a/b,if=none,format=raw
+-drive file=nbd:[::1]:1,if=none,format=raw
+-drive file=nbd:unix:s,if=none,format=raw
+-drive file=nbd:unix:s:exportname=e,if=none,format=raw
+-drive file=nbd:,if=none,format=raw
+-drive file=nbd:127.0.0.1,if=none,format=raw
+-drive file=nbd://127.0.0.1/e,if=none,format=raw
+-drive file=nbd://127.0.0.1:4/e,if=none,format=raw
+-drive file=nbd+tcp://[::1]:4,if=none,format=raw
+-drive file=nbd+unix:///e?socket=s,if=none,format=raw
+-drive file=nbd+unix:///?socket=%73%20t,if=none,format=raw
+-drive file=nbd+unix:///e,if=none,format=raw
+-drive file=nbd+unix://h/e?socket=s,if=none,format=raw
+-drive file=nbd+unix:///e?path=s,if=none,format=raw
+-drive file=nbd://127.0.0.1/e?socket=s,if=none,format=raw
+-drive file=nbd://,if=none,format=raw
+-drive driver=nbd,host=127.0.0.1,if=none
+-drive driver=nbd,host=127.0.0.1,port=7,export=/x,if=none
+-drive driver=nbd,path=s,if=none
+-drive driver=nbd,path=s,host=127.0.0.1,if=none
+-drive driver=nbd,port=7,if=none
+-drive file.driver=nbd,file.path=s,if=none,format=raw
+-drive file=json:{'driver':'nbd',,'path':'s'},if=none
+-object pr-manager-helper,id=p,path=s
+-object pr-manager-helper,id=p
+-object input-barrier,id=b,name=n,server=127.0.0.1,port=4444
+-chardev socket,id=c,path=s -tpmdev emulator,id=t,chardev=c
+-spice port=5930,addr=127.0.0.1,disable-ticketing=on
+-spice port=5930,disable-ticketing=on
+-spice port=5930,disable-ticketing=on,ipv4=on
+-spice unix=on,addr=s,disable-ticketing=on
+-spice port=5930,disable-ticketing=on -spice addr=127.0.0.2
+-spice port=65536,disable-ticketing=on
+qemu-nbd -f raw -k FOLDER/s disk
+qemu-nbd -f raw disk
+qemu-nbd -f raw -p 4444 disk
+qemu-nbd -f raw -b 127.0.0.1 disk
+qemu-nbd -f raw -b ::1 -p 4444 disk
+qemu-nbd -f raw -k s disk
+qemu-img info nbd:unix:s
+qemu-img info nbd://127.0.0.1:4/x
+qemu-img convert -n -f raw -O raw disk nbd:unix:s
+qemu-io -f raw -c quit nbd:unix:s
+qemu-io --image-opts driver=nbd,path=s -c quit
+"#;
+
+/// Command lines with addresses that QEMU refuses for another reason: it makes no socket of them.
+pub const REFUSED: &str = "
+-chardev socket,id=a,path=s,server=maybe,wait=off,server=on
+-chardev socket,id=a,host=127.0.0.1,port=4444,nodelay=on,delay=off
+-chardev socket,id=a,host=127.0.0.1,port=4444,websocket=on
+-chardev socket,id=a,unheard=of,path=s
+-chardev socket,id=a,path=s,fd=0
+-chardev socket,id=a,path=s,server=on,reconnect=1
+-vnc 127.0.0.1:1,unheard=of
+-M nonesuch -qmp unix:s,server=on,wait=off
+";
