@@ -5,6 +5,7 @@
 
 mod bridges;
 mod conversation;
+mod datagrams;
 mod helpers;
 mod macvtaps;
 mod taps;
