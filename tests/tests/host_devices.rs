@@ -1,0 +1,123 @@
+//! Devices and memory of the host: what is there is used, and what is missing is missed in the emulator's own words.
+
+use std::fs;
+
+use serde_json::json;
+use tests::{BrokerCommand, During, ORDINARY_USER, PLAIN_QEMU, Result, Workdir, need};
+
+/// Runs the emulator with `words` to its end, bare or not, and returns its exit status and its own messages.
+fn outcome(words: &[&str], bare: bool) -> Result<(Option<i32>, String)> {
+    let workdir = Workdir::new()?;
+    let command = BrokerCommand::new(&workdir).args(PLAIN_QEMU).args(words.iter().copied());
+    let finished = if bare { command.bare() } else { command }.run()?;
+    let lines = finished.stderr.lines().filter(|line| !line.starts_with("broker: "));
+    Ok((finished.status.code(), lines.collect::<Vec<_>>().join("\n")))
+}
+
+#[test]
+fn devices_that_are_missing_are_missed_as_in_plain_qemu() -> Result<()> {
+    need!(Broker, UserNamespaces, Qemu, Landlock);
+    for words in [
+        &["-object", "input-linux,id=i,evdev=/dev/input/event99"][..],
+        &["-device", "virtio-input-host-pci,evdev=/dev/input/event99"],
+        &["-device", "u2f-passthru,hidraw=/dev/hidraw99"],
+        &["-device", "vhost-vdpa-device-pci,vhostdev=/dev/vhost-vdpa-99"],
+        &["-netdev", "vhost-vdpa,id=n,vhostdev=/dev/vhost-vdpa-99"],
+        &["-tpmdev", "passthrough,id=t,path=/dev/tpm99", "-device", "tpm-tis,tpmdev=t"],
+        &["-tpmdev", "passthrough,id=t,path=/dev/null,cancel-path=/dev/gone", "-device", "tpm-tis,tpmdev=t"],
+        &["-object", "memory-backend-shm,id=m"],
+        &["-object", "iommufd,id=i,bogus=1"],
+    ] {
+        let (bare, confined) = (outcome(words, true)?, outcome(words, false)?);
+        assert_eq!(bare, confined, "{words:?}");
+        assert_ne!(bare.0, Some(0), "{words:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_cannot_be_served_is_refused_by_name_before_the_start() -> Result<()> {
+    need!(Broker, UserNamespaces, Qemu, Landlock);
+    for (words, what) in [
+        (["-device", "vfio-pci,host=01:00.0"], "the device vfio-pci is not served; "),
+        (["-device", "usb-host,hostbus=1,hostaddr=2"], "the device usb-host is not served; use usb-redir"),
+        (["-device", "u2f-passthru"], "the device u2f-passthru is not served; add hidraw="),
+        (["-object", "can-host-socketcan,id=c,if=can0,canbus=b"], "can-host-socketcan"),
+        (["-object", "sev-guest,id=s"], "sev-guest"),
+        (["-display", "gtk"], "the display gtk is not served; "),
+        (["-display", "egl-headless"], "the display egl-headless is not served; "),
+        (["-audiodev", "alsa,id=a"], "the sound driver alsa is not served; "),
+    ] {
+        let workdir = Workdir::new()?;
+        let finished = BrokerCommand::new(&workdir).args(words).run()?;
+        assert_eq!(finished.status.code(), Some(125), "{finished:?}");
+        let line = finished.stderr.lines().find(|line| line.starts_with("broker: "));
+        assert!(line.is_some_and(|line| line.contains(what)), "{finished:?}");
+    }
+    Ok(())
+}
+
+/// Starts with memory of each kind; the monitor tells what the emulator has.
+fn use_memory(user: Option<u32>) -> Result<()> {
+    let workdir = Workdir::new()?;
+    workdir.write("random", &[7; 4096])?;
+    let files = workdir.listing()?;
+    let objects = [
+        "memory-backend-file,id=folder,size=2M,share=on,mem-path=/dev/shm",
+        "memory-backend-file,id=file,size=2M,share=on,mem-path=memory",
+        "memory-backend-memfd,id=memfd,size=2M,share=on,seal=on",
+        "memory-backend-ram,id=ram,size=2M",
+        "iothread,id=thread",
+        "thread-context,id=context",
+        "rng-random,id=random,filename=random",
+    ];
+    let command = BrokerCommand::new(&workdir).args(PLAIN_QEMU).args(["-accel", "tcg", "-mem-path", "/dev/shm"]);
+    let command = command.args(objects.iter().flat_map(|object| ["-object", object]));
+    let command = command.args(["-device", "virtio-rng-pci,rng=random"]);
+    let (mut emulator, mut qmp) = match user {
+        Some(user) => command.user(user),
+        None => command,
+    }
+    .start_with_monitor()?;
+    let backends = qmp.execute("query-memdev", json!({}))?;
+    let found = backends.as_array().map_or(0, Vec::len);
+    assert_eq!(found, 5, "four and the machine's own: {backends}");
+    assert_eq!(fs::metadata(workdir.path("memory")).during("look at the memory")?.len(), 2 << 20);
+    qmp.quit()?;
+    let finished = emulator.wait()?;
+    assert!(finished.status.success(), "{finished:?}");
+    let expected = files.into_iter().chain(["memory".into()]).collect();
+    emulator.assert_nothing_left(&workdir, &expected)
+}
+
+#[test]
+fn memory_and_objects_of_each_kind_as_root() -> Result<()> {
+    need!(Root, Qemu, Landlock);
+    use_memory(None)
+}
+
+#[test]
+fn memory_and_objects_of_each_kind_as_an_ordinary_user() -> Result<()> {
+    need!(UserNamespaces, Qemu, Landlock);
+    use_memory(Some(ORDINARY_USER))
+}
+
+/// Whether the emulator runs with POSIX shared memory as its guest's, which it does since 9.1.
+fn runs_with_shared_memory(bare: bool) -> Result<bool> {
+    let workdir = Workdir::new()?;
+    let object = ["-object", "memory-backend-shm,id=m,size=64M", "-machine", "memory-backend=m", "-accel", "tcg"];
+    let command = BrokerCommand::new(&workdir).args(PLAIN_QEMU).args(object);
+    let started = if bare { command.bare() } else { command }.start_with_monitor();
+    let Ok((mut emulator, mut qmp)) = started else { return Ok(false) };
+    let backends = qmp.execute("query-memdev", json!({}))?;
+    assert_eq!(backends.pointer("/0/size"), Some(&json!(64 << 20)), "{backends}");
+    qmp.quit()?;
+    Ok(emulator.wait()?.status.success())
+}
+
+#[test]
+fn shared_memory_is_had_where_plain_qemu_has_it() -> Result<()> {
+    need!(Broker, UserNamespaces, Qemu, Landlock);
+    assert_eq!(runs_with_shared_memory(false)?, runs_with_shared_memory(true)?);
+    Ok(())
+}
