@@ -3,7 +3,8 @@
 # they are missing. Calls apt only then. As an ordinary user it uses sudo where that asks no password.
 set -eu
 
-needed="qemu-system-x86 qemu-utils busybox-static cpio kmod e2fsprogs xz-utils strace iproute2 $*"
+needed="qemu-system-x86 qemu-utils busybox-static cpio kmod e2fsprogs xz-utils strace iproute2"
+needed="$needed libvirt-daemon-system libvirt-clients dbus-daemon $*"
 
 missing=
 for package in $needed; do
