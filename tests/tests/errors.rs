@@ -83,9 +83,9 @@ fn an_option_that_is_not_served_yet_is_named() -> Result<()> {
     for (option, value) in [
         ("-netdev", "user,id=net0"),
         ("-netdev", "vde,id=net0"),
-        ("-qmp", "unix:monitor.sock,server=on,wait=off"),
-        ("-serial", "tcp::4444,server=on"),
-        ("-serial", "pty"),
+        ("-incoming", "rdma:127.0.0.1:4444"),
+        ("-vnc", ":0,sasl=on"),
+        ("-serial", "braille"),
     ] {
         let command = BrokerCommand::new(&workdir).args(["-machine", "none", option, value]);
         expect_failure(&workdir, command, BROKER_FAILED, &[option])?;

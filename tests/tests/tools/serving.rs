@@ -7,9 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::Signal;
-use tests::{
-    BrokerCommand, During, Error, ORDINARY_USER, PATIENCE, Process, Result, Workdir, broker_binary, need, until,
-};
+use tests::{During, Error, ORDINARY_USER, PATIENCE, Process, Result, Workdir, broker_binary, need, until};
 
 use crate::scene::shell;
 
@@ -165,19 +163,6 @@ fn a_read_only_image_is_not_written() -> Result<()> {
     let written = scene.speak_to("");
     assert!(written.is_err_and(|error| error.to_string().contains("denied")), "{}", served.stderr()?);
     assert_eq!(served.end()?, Some(0));
-    Ok(())
-}
-
-#[test]
-fn without_a_socket_qemu_nbd_does_not_start() -> Result<()> {
-    need!(Broker, Tools, Landlock);
-    let scene = Scene::new(false)?;
-    for arguments in [&["-f", "qcow2", "disk.qcow2"][..], &["-k", "/x.sock", "-f", "qcow2", "disk.qcow2"]] {
-        let command = BrokerCommand::new(&scene.workdir).program("qemu-nbd").args(arguments.iter().copied());
-        let finished = command.run()?;
-        assert_eq!(finished.status.code(), Some(125), "{}", finished.stderr);
-        assert!(finished.stderr.contains("systemd-socket-activate"), "{}", finished.stderr);
-    }
     Ok(())
 }
 
