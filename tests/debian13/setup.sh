@@ -14,4 +14,6 @@ if ! debootstrap --variant=minbase --include=$packages trixie "$folder/tree" > "
     exit 1
 fi
 rm -rf "$folder"/tree/var/cache/apt/archives/*.deb
+# An installed Debian has the name of the host itself; debootstrap leaves that to the installer.
+printf '127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n' > "$folder/tree/etc/hosts"
 touch "$folder/complete"
