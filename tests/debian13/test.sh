@@ -31,6 +31,9 @@ exec unshare --mount --propagation private sh -c '
         case $program in
             # Whole boots: of those that stand for what is new to this QEMU.
             */test-two_guests) "$program" four_queues stock_qemu macvtaps no_guest ;;
+            */test-hostile_images) "$program" ;;
+            # A program of our own takes the place of the emulator: nothing there is of this Debian.
+            */test-hostile_* | */test-filter_oracle) echo "not run: no emulator" ;;
             *) "$program" ;;
         esac
     done
