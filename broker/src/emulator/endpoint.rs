@@ -94,7 +94,9 @@ fn granted(address: &OsStr) -> Result<Address, String> {
     let (host, ports) = address.to_str().and_then(|text| text.rsplit_once(':')).ok_or(USAGE)?;
     let host = match host.strip_prefix('[') {
         Some(bracketed) => bracketed.strip_suffix(']').filter(|host| host.contains(':')).ok_or(USAGE)?,
-        None if host.contains(':') => return Err("put the address into brackets, as in [::1]:5900".into()),
+        None if host.contains(':') => {
+            return Err(format!("put an address of IPv6 into brackets, as in [::1]:5900; {USAGE}"));
+        }
         None => host,
     };
     let (first, last) = ports.split_once('-').unwrap_or((ports, ports));

@@ -176,7 +176,7 @@ impl Policy {
             Some(Found::Slot(_, slot)) => Decision::Refuse(Refusal::not_to_remove(slot.option())),
             None => match self.folders.locate(Purpose::Creation, &self.table.absolute(name.as_bytes())) {
                 Some(place) => Decision::Work(Work::LookAt(place)),
-                None => Decision::Refuse(Refusal::unknown_name()),
+                None => Decision::Refuse(Refusal::unknown_to_remove(name.as_bytes())),
             },
         }
     }

@@ -30,6 +30,19 @@ impl Refusal {
         )
     }
 
+    /// A name that stands for nothing, and is to be removed: QEMU does so before it listens on a path.
+    #[must_use]
+    pub fn unknown_to_remove(name: &[u8]) -> Self {
+        let Self { reason, .. } = Self::unknown_name();
+        Self::new(
+            reason,
+            format!(
+                "if QEMU is to listen there, --listen unix:{} when the guest is started; else remove it yourself",
+                name.escape_ascii()
+            ),
+        )
+    }
+
     /// A socket's address that stands for nothing.
     #[must_use]
     pub fn unknown_address(address: &protocol::SocketAddress) -> Self {

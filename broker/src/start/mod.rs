@@ -273,7 +273,11 @@ fn rights_on(grant: &Grant) -> Rights {
 
 fn make_output(planned: &Output) -> Result<Grant, Error> {
     let made: io::Result<(_, Home)> = output::make(Path::new(&planned.name), planned.mode);
-    let (pin, home) = made.map_err(|source| Error::Make { what: PathBuf::from(&planned.name), source })?;
+    let (pin, home) = made.map_err(|source| Error::Output {
+        option: planned.option.clone(),
+        name: PathBuf::from(&planned.name),
+        source,
+    })?;
     Ok(Grant {
         role: planned.role,
         option: planned.option.clone(),
@@ -294,6 +298,16 @@ pub enum Error {
     Make {
         /// The file, or the folder in which one was to be made.
         what: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A file that the emulator is to write could not be made.
+    #[error("cannot make {} from `{option}`: {source}", name.display())]
+    Output {
+        /// The option that names it, as typed.
+        option: String,
+        /// As it stands there.
+        name: PathBuf,
         /// What the kernel said.
         source: io::Error,
     },
