@@ -49,6 +49,7 @@ impl Inet<'_> {
         option: &str,
         transport: Transport,
     ) -> Result<Option<Address>, Error> {
+        draft.line.internet = true;
         let Some(first_port) = service::port(draft, option, self.port, transport)? else { return Ok(None) };
         // QEMU keeps the end of a range in 16 bits.
         let Ok(last_port) = self.to.map_or(Ok(first_port), u16::try_from) else {

@@ -26,6 +26,8 @@ pub struct CommandLine {
     pub datagrams: Vec<DatagramNetwork>,
     /// Sockets that QEMU makes by address, in the order they were found.
     pub endpoints: Vec<Endpoint>,
+    /// An option has a host and a port, be it that QEMU refuses them: it looks them up.
+    pub internet: bool,
     /// Folders that are shared with the guest.
     pub shared_folders: Vec<SharedFolder>,
     /// QEMU opens pseudo-terminals (`-chardev pty`).

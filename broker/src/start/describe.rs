@@ -92,7 +92,7 @@ impl Start {
                 .filter(|folder| folder.purpose == Purpose::Media)
                 .map(|folder| Arc::clone(&folder.pin))
                 .collect(),
-            texts: name_service::files(&plan.sockets),
+            texts: name_service::files(&plan.sockets, plan.command.internet),
             working_directory: plan.working_directory.clone(),
         }
     }

@@ -25,9 +25,12 @@ const PRECEDENCE: [(&str, usize); 4] = [("::1/128", 50), ("::/128", 5), ("::ffff
 const FIRST: usize = 100_000;
 
 /// The files that a guest with these sockets needs, each with its path; none for one that has no socket of the internet.
+/// `internet`: an option names a host and a port all the same.
 #[must_use]
-pub fn files(sockets: &[Arc<SocketGrant>]) -> Vec<(PathBuf, Vec<u8>)> {
-    if !sockets.iter().any(|grant| matches!(grant.place, SocketPlace::Inet { .. } | SocketPlace::Datagram(_))) {
+pub fn files(sockets: &[Arc<SocketGrant>], internet: bool) -> Vec<(PathBuf, Vec<u8>)> {
+    if !internet
+        && !sockets.iter().any(|grant| matches!(grant.place, SocketPlace::Inet { .. } | SocketPlace::Datagram(_)))
+    {
         return Vec::new();
     }
     let hosts = named_hosts(sockets);
@@ -102,6 +105,6 @@ mod tests {
 
     #[test]
     fn a_guest_without_tcp_has_no_files() {
-        assert_eq!(files(&[]), Vec::new());
+        assert_eq!(files(&[], false), Vec::new());
     }
 }
