@@ -19,9 +19,6 @@ use super::work::Work;
 use crate::paths::absolute;
 use path::SocketPath;
 
-/// Where glibc asks a cache of names first (`nscd/nscd-client.h`). The sandbox has none, and nobody is told.
-const NAME_CACHE: &[u8] = b"/var/run/nscd/socket";
-
 /// A socket that the emulator may have.
 #[derive(Debug)]
 pub struct SocketGrant {
@@ -225,7 +222,6 @@ impl Sockets {
         }
         match self.find(SocketRole::Connect, address) {
             Some(grant) => Decision::Work(Work::Connect(grant, address.clone(), socket, self.patience)),
-            None if self.path_of(address).as_deref() == Some(NAME_CACHE) => fail(rustix::io::Errno::NOENT),
             None => Decision::Refuse(Refusal::unknown_address(address)),
         }
     }
