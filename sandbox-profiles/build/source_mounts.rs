@@ -78,6 +78,8 @@ pub enum Place {
     Shared,
     /// Folders that are shared with the guest, which it may not write (`readonly=on`).
     SharedReadOnly,
+    /// Folders of the sandbox itself in which only some of the host's entries are shown.
+    Listed,
 }
 
 /// A path and its reason.

@@ -140,6 +140,8 @@ pub enum Place {
     Shared,
     /// Folders that are shared with the guest, which it may not write (`readonly=on`).
     SharedReadOnly,
+    /// Folders of the sandbox itself in which only some of the host's entries are shown.
+    Listed,
 }
 
 /// Rights on one kind of place. Rights that only folders can carry must be left out of a rule on a

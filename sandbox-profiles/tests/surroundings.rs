@@ -47,6 +47,7 @@ fn only_programs_may_be_executed_and_only_private_and_shared_folders_written() {
         assert!(!may(place, LandlockRight::IoctlDev));
         assert!(!may(place, LandlockRight::MakeChar) && !may(place, LandlockRight::MakeBlock));
     }
+    assert_eq!(grants(Place::Listed).flat_map(|grant| grant.rights).collect::<Vec<_>>(), [&LandlockRight::ReadDir]);
     assert!(!may(Place::SharedReadOnly, LandlockRight::WriteFile));
     assert!(!may(Place::ReadOnly, LandlockRight::WriteFile));
     assert!(!may(Place::Program, LandlockRight::WriteFile));

@@ -56,4 +56,8 @@ case $kernel in
         as_user test-boot a_user_starts
         as_user test-parity within::reopen_read_only within::start_with commit::active_by_nodes
         ;;
+    devices)
+        # Each test brings the modules of its devices in.
+        export BROKER_TESTS_REQUIRE=all-but:kvm,guest,old-landlock
+        ;;
 esac

@@ -1,6 +1,6 @@
 #!/bin/sh
 # run.sh FOLDER KERNEL SECONDS COMMAND [ARGUMENT...]: runs COMMAND as root in a test machine made of FOLDER (see
-# setup.sh) with KERNEL (6.12 or 6.1), and ends it after SECONDS. The machine is emulated without /dev/kvm. Its
+# setup.sh) with KERNEL (6.12, 6.1 or devices), and ends it after SECONDS. The machine is emulated without /dev/kvm. Its
 # root is the host's, read-only, under a layer of memory: all may be written, nothing lasts. The command starts in
 # the current folder, with an empty ext4 disk at /dev/vda. Its output is printed and its exit status returned; 125
 # means that there was none (the console is then on standard error), 124 that the time was over. Needs root.
@@ -10,6 +10,12 @@ kernel=$(realpath "$1/$2") seconds=$3
 shift 3
 PATH=$PATH:/usr/sbin:/sbin
 memory=2G
+
+# Devices of this machine that a guest inside it may be given.
+machine="-machine pc"
+case $kernel in
+    */devices) machine=$(sed 's/#.*//' "$here/devices" | tr '\n' ' ') ;;
+esac
 
 run=$(mktemp -d "$kernel/../run.XXXXXX")
 run=$(realpath "$run")
@@ -45,11 +51,13 @@ done
 cat "$run/output" &
 reader=$!
 ended=0
+# shellcheck disable=SC2086 # words of options
 timeout --kill-after 5 "$seconds" qemu-system-x86_64 \
     -accel tcg,thread=multi,tb-size=512 -smp 2 -m "$memory" -nodefaults -no-user-config -display none -no-reboot \
     -object "memory-backend-memfd,id=memory,size=$memory,share=on" -numa node,memdev=memory \
+    $machine \
     -kernel "$kernel"/boot/vmlinuz-* -initrd "$kernel/initrd" \
-    -append "console=ttyS0 quiet panic=-1 mitigations=off vm.run=$run" -serial "file:$run/console" \
+    -append "console=ttyS0 quiet panic=-1 mitigations=off intel_iommu=on vm.run=$run" -serial "file:$run/console" \
     -chardev "socket,id=root,path=$run/root.sock" -device vhost-user-fs-pci,chardev=root,tag=root \
     -drive "file=$run/disk,format=raw,if=virtio,cache=unsafe" -device virtio-rng-pci -device virtio-serial \
     -chardev "file,id=output,path=$run/output" -device virtserialport,chardev=output,name=output \

@@ -1,6 +1,7 @@
 #!/bin/sh
 # setup.sh FOLDER: fetches into FOLDER what the test machines are made of, unless it is there already:
 #   6.12/, 6.1/   Debian 12's two kernels for virtual machines, each with an initramfs
+#   devices/      its kernel 6.12 for all kinds of machines, which has drivers for devices too
 #   nfs/          the NFS server and client programs, unpacked
 # Installs nothing.
 set -eu
@@ -25,6 +26,7 @@ make_kernel() {
 }
 make_kernel 6.12 linux-image-6.12-cloud-amd64
 make_kernel 6.1 linux-image-cloud-amd64
+make_kernel devices linux-image-6.12-amd64
 
 if [ ! -f nfs/ready ]; then
     rm -rf nfs

@@ -19,7 +19,7 @@ run_cases() {
     return 125
 }
 
-for kernel in 6.12 6.1; do
+for kernel in 6.12 6.1 devices; do
     echo "== test machine with Linux $kernel"
     run_cases $kernel
 done

@@ -28,6 +28,8 @@ pub struct Layout {
     pub trees: Vec<PathBuf>,
     /// Symbolic links: where, and to what.
     pub links: Vec<(PathBuf, PathBuf)>,
+    /// Folders of this root that may be listed, and hold nothing but what is put into them here.
+    pub folders: Vec<PathBuf>,
     /// Nodes of the private `/dev`.
     pub devices: Vec<PathBuf>,
     /// Folders that the emulator may write, seen by nobody else.
@@ -216,6 +218,9 @@ pub fn pivot_into(layout: &Layout, views: Views) -> Result<(), Error> {
 fn furnish(layout: &Layout, views: Views, root: BorrowedFd<'_>) -> Result<(), Error> {
     for (at, target) in &layout.links {
         make_link(root, at, target)?;
+    }
+    for folder in &layout.folders {
+        make_directory(root, folder)?;
     }
     // Private folders first: an emulator unpacked beneath /var/tmp, or an image there, is still to be seen.
     for (directory, view) in layout.private.iter().zip(views.private) {

@@ -10,6 +10,7 @@ mod records;
 pub mod reopens;
 pub mod shared;
 pub mod show;
+pub mod shown;
 pub mod sockets;
 mod targets;
 mod user;
@@ -45,6 +46,7 @@ use networks::{PlannedDatagrams, PlannedNetwork};
 pub use records::Recording;
 use reopens::Commits;
 use shared::Shared;
+use shown::Shown;
 
 /// What the operator asked for on broker's own command line.
 #[derive(Debug, Clone, Default)]
@@ -118,6 +120,8 @@ pub struct Plan {
     pub private: Vec<Private>,
     /// Folders that are shared with the guest.
     pub shared: Vec<Shared>,
+    /// What else of the host the sandbox shows.
+    pub shown: Shown,
     /// Folders of firmware that the command line names.
     pub firmware_folders: Vec<FirmwareFolder>,
     /// Names that are known to have nothing behind them, with the answer.
@@ -197,6 +201,7 @@ impl Plan {
             sockets: Vec::new(),
             private: private_folders(&command, temporary),
             shared: Vec::new(),
+            shown: Shown::default(),
             firmware_folders: Vec::new(),
             absent: Vec::new(),
             keeps_override: false,

@@ -54,10 +54,12 @@ impl Start {
         let mut links = plan.installation.links.clone();
         // QEMU finds its firmware and modules from where its program lies. There is no /proc, but this name.
         links.push((PathBuf::from("/proc/self/exe"), plan.installation.binary.clone()));
+        links.extend(plan.shown.links.iter().cloned());
         Layout {
-            trees: plan.installation.trees.iter().cloned().chain(firmware).collect(),
+            trees: plan.installation.trees.iter().chain(&plan.shown.trees).cloned().chain(firmware).collect(),
             links,
             devices: sandbox_profiles::devices().map(|device| PathBuf::from(device.path)).collect(),
+            folders: plan.shown.folders.clone(),
             private: self
                 .private
                 .iter()
@@ -112,6 +114,7 @@ impl Start {
             folders.map(|folder| &folder.at)
         };
         let rules = rules(Place::ReadOnly, layout.trees.iter())
+            .chain(rules(Place::Listed, layout.folders.iter()))
             .chain(rules(Place::Program, programs))
             .chain(rules(Place::Device, layout.devices.iter()))
             .chain(rules(Place::Private, private))
@@ -136,7 +139,8 @@ impl Start {
         let links = layout.links.iter().map(|(at, _)| at);
         let searched = &plan.installation.searched;
         let texts = layout.texts.iter().map(|(path, _)| path);
-        let paths = layout.trees.iter().chain(links).chain(&layout.devices).chain(searched).chain(texts);
+        let paths =
+            layout.trees.iter().chain(links).chain(&layout.folders).chain(&layout.devices).chain(searched).chain(texts);
         let bytes = |path: &PathBuf| path.as_os_str().as_bytes().to_vec();
         let mut native: Vec<Vec<u8>> = paths.map(bytes).collect();
         native.extend(plan.firmware_folders.iter().map(|folder| folder.name.clone()));
