@@ -20,6 +20,8 @@ use crate::network::Network;
 pub enum Need {
     /// The emulator is started under the broker, not bare.
     Broker,
+    /// `BROKER_TESTS_MACHINE` says that this is the test machine with the devices of `tests/vm/devices`.
+    DeviceMachine,
     /// Device-mapper, and `dmsetup`.
     DeviceMapper,
     /// File systems in user space (FUSE), mounted by the tests.
@@ -70,6 +72,7 @@ impl fmt::Display for Need {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Self::Broker => "broker",
+            Self::DeviceMachine => "device-machine",
             Self::DeviceMapper => "device-mapper",
             Self::Fuse => "fuse",
             Self::Guest => "guest",
@@ -124,6 +127,7 @@ fn is_listed(required: &str, name: &str) -> bool {
 pub fn is_met(need: Need) -> bool {
     match need {
         Need::Broker => !is_bare(),
+        Need::DeviceMachine => std::env::var_os("BROKER_TESTS_MACHINE").is_some_and(|machine| machine == "devices"),
         Need::DeviceMapper => succeeds("dmsetup", &["version"]),
         Need::Fuse => crate::fuse::works(),
         Need::Guest => Guest::is_there(),

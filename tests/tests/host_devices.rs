@@ -27,6 +27,10 @@ fn devices_that_are_missing_are_missed_as_in_plain_qemu() -> Result<()> {
         &["-tpmdev", "passthrough,id=t,path=/dev/null,cancel-path=/dev/gone", "-device", "tpm-tis,tpmdev=t"],
         &["-object", "memory-backend-shm,id=m"],
         &["-object", "iommufd,id=i,bogus=1"],
+        &["-device", "vfio-pci,host=ff:1f.7"],
+        &["-device", "vfio-pci-nohotplug,sysfsdev=/sys/bus/mdev/devices/gone"],
+        &["-device", "vfio-pci"],
+        &["-device", "vfio-pci,host=bogus"],
     ] {
         let (bare, confined) = (outcome(words, true)?, outcome(words, false)?);
         assert_eq!(bare, confined, "{words:?}");
@@ -39,7 +43,9 @@ fn devices_that_are_missing_are_missed_as_in_plain_qemu() -> Result<()> {
 fn what_cannot_be_served_is_refused_by_name_before_the_start() -> Result<()> {
     need!(Broker, UserNamespaces, Qemu, Landlock);
     for (words, what) in [
-        (["-device", "vfio-pci,host=01:00.0"], "the device vfio-pci is not served; "),
+        (["-device", "vfio-platform,host=x"], "the device vfio-platform is not served; use vfio-pci"),
+        (["-global", "vfio-pci.host=01:00.0"], "host=01:00.0 is not served; write it into -device vfio-pci"),
+        (["-device", "vfio-pci,sysfsdev=x"], "sysfsdev=x is no plain path of a device; write it as /sys/"),
         (["-device", "usb-host,hostbus=1,hostaddr=2"], "the device usb-host is not served; use usb-redir"),
         (["-device", "u2f-passthru"], "the device u2f-passthru is not served; add hidraw="),
         (["-object", "can-host-socketcan,id=c,if=can0,canbus=b"], "can-host-socketcan"),

@@ -117,8 +117,8 @@ pub fn allow_locked_memory() -> Result<(), LockError> {
 /// The limit on locked memory could not be raised.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "-overcommit mem-lock=on: cannot raise the limit on locked memory: {0}; say `ulimit -l unlimited` before, or start \
-     broker with CAP_SYS_RESOURCE"
+    "cannot raise the limit on locked memory, which -overcommit mem-lock=on and devices of the host (vfio-pci) take: {0}; \
+     say `ulimit -l unlimited` before, or start broker with CAP_SYS_RESOURCE"
 )]
 pub struct LockError(io::Error);
 

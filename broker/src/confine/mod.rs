@@ -54,7 +54,7 @@ pub struct Command {
     /// Queues of networks and what else comes with them, whose numbers stand in the arguments. It inherits these, and no
     /// other process of the start has them.
     pub networks: Vec<OwnedFd>,
-    /// It is asked to lock all its memory.
+    /// It is asked to lock all its memory, or has the kernel lock it for a device.
     pub locks_memory: bool,
     /// Whether the caller ignores the ends of its children, which a new program inherits.
     pub ignores_children: bool,

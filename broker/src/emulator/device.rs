@@ -11,14 +11,16 @@ use super::draft::{Draft, Group, OpenedBy};
 use super::error::Error;
 use super::resource::Kind;
 use super::value::{Pairs, is_help};
+use super::vfio;
 
-const NO_VFIO: &str = "use an emulated device: what the IOMMU would map for it cannot be confined yet";
+const NO_VFIO: &str = "use vfio-pci: devices of other buses are not handed in";
+const IN_DEVICE: &str = "write it into -device vfio-pci";
 const NO_USB: &str = "use usb-redir with a chardev: libusb would look through all of the host's buses";
 const NO_HOST_DEVICE: &str = "leave it out: the host's libraries for it would look through all of its devices";
 
 /// Devices that reach outside by themselves, by the start of their name.
 const DEVICES: &[(&str, &str)] = &[
-    ("vfio-", NO_VFIO),
+    ("vfio-", NO_VFIO), // but those of PCI
     ("usb-host", NO_USB),
     ("usb-mtp", "use -drive with an image"), // a folder of the host
     ("u2f-emulated", NO_HOST_DEVICE),        // a folder of keys
@@ -74,7 +76,7 @@ const PROPERTIES: &[(&str, Property)] = &[
     ("hostdevice", Property::Later(NO_USB)),
     ("hostbus", Property::Later(NO_USB)),
     ("hostport", Property::Later(NO_USB)),
-    ("sysfsdev", Property::Later(NO_VFIO)),
+    ("sysfsdev", Property::Later(IN_DEVICE)),
     ("rootdir", Property::Later("use -drive with an image")),
     ("wayland-socket-path", Property::Later("use virtio-gpu")),
     ("host_ip", Property::Later("use -gdb with a chardev")),
@@ -113,7 +115,8 @@ pub(super) fn read(draft: &mut Draft<'_>, group: &Group) -> Result<(), Error> {
         draft.line.informational = true;
         return Ok(());
     }
-    if let Some((_, instead)) = DEVICES.iter().find(|(start, _)| driver.starts_with(start)) {
+    let taken = vfio::is_one(driver);
+    if let Some((_, instead)) = DEVICES.iter().find(|(start, _)| driver.starts_with(start) && !taken) {
         return Err(Error::not_served(option, format!("the device {driver}"), *instead));
     }
     let vhost = VHOST_DEVICES.iter().find(|(start, _)| driver.starts_with(start));
@@ -123,7 +126,11 @@ pub(super) fn read(draft: &mut Draft<'_>, group: &Group) -> Result<(), Error> {
     if driver == "u2f-passthru" && pairs.get("hidraw").is_none() {
         return Err(Error::not_served(option, format!("the device {driver}"), NAMED_KEY));
     }
-    pairs.iter().try_for_each(|(key, value)| property(draft, option, key, value))
+    if taken {
+        vfio::read(draft, group)?;
+    }
+    let mut others = pairs.iter().filter(|(key, _)| !(taken && vfio::is_name(key)));
+    others.try_for_each(|(key, value)| property(draft, option, key, value))
 }
 
 /// `-global driver.property=value`, whose value is taken as it stands, or the same in pairs.
@@ -142,7 +149,7 @@ pub(super) fn global(draft: &mut Draft<'_>, option: &str, value: &OsStr) -> Resu
     });
     if let Some((key, value)) = split {
         let key = String::from_utf8_lossy(key);
-        return property(draft, option, &key, OsStr::from_bytes(value));
+        return global_property(draft, option, &key, OsStr::from_bytes(value));
     }
     global_pairs(draft, option, &Pairs::parse(option, value, None)?)
 }
@@ -157,11 +164,19 @@ pub(super) fn read_global(draft: &mut Draft<'_>, group: &Group) -> Result<(), Er
 
 fn global_pairs(draft: &mut Draft<'_>, option: &str, pairs: &Pairs) -> Result<(), Error> {
     match (pairs.text("property"), pairs.get("value")) {
-        (Some(key), Some(value)) => property(draft, option, key, value),
+        (Some(key), Some(value)) => global_property(draft, option, key, value),
         _ => {
             Err(Error::malformed(option, "write it as driver.property=value, or as driver=...,property=...,value=..."))
         }
     }
+}
+
+/// What holds for all devices of a kind names no single device of the host.
+fn global_property(draft: &mut Draft<'_>, option: &str, key: &str, value: &OsStr) -> Result<(), Error> {
+    if vfio::is_name(key) {
+        return Err(Error::not_served(option, format!("{key}={}", value.to_string_lossy()), IN_DEVICE));
+    }
+    property(draft, option, key, value)
 }
 
 fn property(draft: &mut Draft<'_>, option: &str, key: &str, value: &OsStr) -> Result<(), Error> {
@@ -248,9 +263,10 @@ mod tests {
     #[test]
     fn devices_of_the_host_are_refused() {
         assert_not_served(&[
-            &["-device", "vfio-pci,host=01:00.0"],
-            &["-device", "vfio-pci,sysfsdev=/sys/x"],
-            &["-device", r#"{"driver":"vfio-pci","host":"0000:01:00.0"}"#],
+            &["-device", "vfio-platform,host=x"],
+            &["-device", "vfio-ccw,sysfsdev=/sys/x"],
+            &["-global", "vfio-pci.host=01:00.0"],
+            &["-global", "driver=vfio-pci,property=fd,value=3"],
             &["-device", "usb-host,vendorid=1"],
             &["-device", "usb-mtp,rootdir=/home"],
             &["-device", "u2f-passthru"],

@@ -46,6 +46,7 @@ mod table;
 mod testing;
 mod tool;
 mod value;
+mod vfio;
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -57,7 +58,7 @@ pub use self::network::{Addresses, Card, DatagramNetwork, HostPort, Network, Scr
 pub use self::program::Program;
 pub use self::resource::{
     Access, Backing, CommandLine, CommitInto, Descriptor, Image, IncomingCommand, Kind, Resource, SecurityModel,
-    SharedFolder,
+    SharedFolder, VfioDevice,
 };
 pub use self::run_as::{NewRoot, RunAs};
 

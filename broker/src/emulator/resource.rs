@@ -40,6 +40,10 @@ pub struct CommandLine {
     pub new_root: Option<NewRoot>,
     /// `-overcommit mem-lock=`: QEMU locks all its memory.
     pub locks_memory: bool,
+    /// Devices that are handed to the guest by VFIO.
+    pub vfio_devices: Vec<VfioDevice>,
+    /// A device is handed to the guest that reads and writes its memory, all of which the kernel then locks.
+    pub pins_memory: bool,
     /// `-incoming exec:COMMAND`.
     pub incoming: Option<IncomingCommand>,
     /// Inherited descriptors that the words name by number.
@@ -115,6 +119,17 @@ pub enum SecurityModel {
     MappedXattr,
     /// In files of a hidden folder: `mapped-file`.
     MappedFile,
+}
+
+/// A device that is handed to the guest by VFIO (`-device vfio-pci`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VfioDevice {
+    /// The option that names it, as typed, for messages.
+    pub option: String,
+    /// Where QEMU looks for it: a path beneath `/sys` without `.`, `..` or a slash too many.
+    pub path: OsString,
+    /// Opened by itself, for an `iommufd` object, and not by its group.
+    pub by_iommufd: bool,
 }
 
 /// `-incoming exec:COMMAND`: the broker runs the command, and QEMU reads its output.

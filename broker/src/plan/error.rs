@@ -199,6 +199,17 @@ pub enum Error {
         /// Its address.
         address: String,
     },
+    /// No IOMMU stands between a device and the host's memory.
+    #[error(
+        "{option}: the kernel has no IOMMU for {device:?} (vfio-noiommu), so the guest could have it write all of the host's \
+         memory; switch an IOMMU on (in the firmware, and intel_iommu=on on the kernel's command line)"
+    )]
+    WithoutIommu {
+        /// The option that names it.
+        option: String,
+        /// Its path.
+        device: OsString,
+    },
     /// A root that is none.
     #[error("cannot use {} as an image root: {source}", path.display())]
     ImageRoot {

@@ -14,6 +14,7 @@ pub mod shown;
 pub mod sockets;
 mod targets;
 mod user;
+mod vfio;
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::AsFd;
@@ -230,6 +231,7 @@ impl Plan {
         let resources = self.command.resources.clone();
         self.as_image_user(|plan| plan.plan_images(&resources, handed, options))?;
         resources.iter().try_for_each(|resource| self.plan_file(resource))?;
+        self.plan_vfio_devices()?;
         self.plan_terminals();
         self.as_image_user(|plan| plan.plan_reopens(options))?;
         self.plan_records(options)?;
