@@ -30,6 +30,7 @@ fn devices_that_are_missing_are_missed_as_in_plain_qemu() -> Result<()> {
         &["-device", "vfio-pci,host=ff:1f.7"],
         &["-device", "vfio-pci-nohotplug,sysfsdev=/sys/bus/mdev/devices/gone"],
         &["-device", "vfio-pci"],
+        &["-object", "iommufd,id=i", "-device", "vfio-pci,host=ff:1f.7,iommufd=i"],
         &["-device", "vfio-pci,host=bogus"],
     ] {
         let (bare, confined) = (outcome(words, true)?, outcome(words, false)?);

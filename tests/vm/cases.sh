@@ -59,5 +59,8 @@ case $kernel in
     devices)
         # Each test brings the modules of its devices in.
         export BROKER_TESTS_REQUIRE=all-but:kvm,guest,old-landlock
+        export BROKER_TESTS_MACHINE=devices
+        echo "== PCI devices of the host (vfio-pci)"
+        test-vfio
         ;;
 esac

@@ -1,6 +1,7 @@
 #!/bin/sh
 # test.sh FOLDER: runs in test machines (made in FOLDER) what needs another kernel than this host's: Landlock 2 and
-# 6, Yama, images on NFS, and vhost-net. Needs root.
+# 6, Yama, images on NFS, vhost-net, and devices
+# of the host. Needs root.
 set -eu
 here=$(dirname "$(realpath "$0")")
 folder=$(realpath -m "$1")

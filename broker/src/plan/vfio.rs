@@ -16,6 +16,7 @@ use caps::Capability;
 use nix::sys::resource::{Resource as Limit, getrlimit};
 use protocol::Errno;
 
+use super::shown::Shown;
 use super::{Error, Plan};
 use crate::confine::capabilities;
 use crate::emulator::{Kind, Resource, VfioDevice};
@@ -43,7 +44,14 @@ impl Plan {
         if found.group.as_ref().is_some_and(|group| group.without_iommu) {
             return Err(Error::WithoutIommu { option: device.option.clone(), device: device.path.clone() });
         }
-        self.show_vfio_device(Path::new(&device.path), found, device.by_iommufd);
+        let at = Path::new(&device.path);
+        // A device that is named twice is for QEMU to refuse.
+        if !self.shown.folders.iter().any(|folder| folder == at) {
+            let parts = parts_of(at, found, device.by_iommufd);
+            self.shown.trees.extend(parts.trees);
+            self.shown.links.extend(parts.links);
+            self.shown.folders.extend(parts.folders);
+        }
         self.note_vfio_device(device, found, named);
         let node = match (device.by_iommufd, &found.node, &found.group) {
             (true, Some(node), _) => Path::new("/dev/vfio/devices").join(node),
@@ -55,27 +63,6 @@ impl Plan {
             return Ok(());
         }
         self.plan_file(&Resource { option: device.option.clone(), name: node.into_os_string(), kind: Kind::Device })
-    }
-
-    /// What QEMU finds of the device in the sandbox.
-    fn show_vfio_device(&mut self, at: &Path, found: &Device, by_iommufd: bool) {
-        let shown = &mut self.shown;
-        if shown.folders.iter().any(|folder| folder == at) {
-            return;
-        }
-        shown.folders.push(at.to_owned());
-        if let Some(group) = &found.group {
-            shown.links.push((at.join("iommu_group"), group.link.clone()));
-        }
-        if let Some(subsystem) = &found.subsystem {
-            shown.links.push((at.join("subsystem"), subsystem.clone()));
-            // realpath(3) is for what is there.
-            shown.folders.push(subsystem.clone());
-        }
-        if let Some(node) = found.node.as_ref().filter(|_| by_iommufd) {
-            shown.folders.push(at.join("vfio-dev"));
-            shown.trees.push(at.join("vfio-dev").join(node).join("dev"));
-        }
     }
 
     /// Tells the operator what QEMU's own words for it leave out.
@@ -116,5 +103,50 @@ impl Plan {
                 limit >> 10
             ));
         }
+    }
+}
+
+/// What QEMU finds at `at`, the device's path.
+fn parts_of(at: &Path, found: &Device, by_iommufd: bool) -> Shown {
+    let mut parts = Shown { folders: vec![at.to_owned()], ..Shown::default() };
+    if let Some(group) = &found.group {
+        parts.links.push((at.join("iommu_group"), group.link.clone()));
+    }
+    if let Some(subsystem) = &found.subsystem {
+        parts.links.push((at.join("subsystem"), subsystem.clone()));
+        // realpath(3) is for what is there.
+        parts.folders.push(subsystem.clone());
+    }
+    if let Some(node) = found.node.as_ref().filter(|_| by_iommufd) {
+        let nodes = at.join("vfio-dev");
+        parts.trees.push(nodes.join(node).join("dev"));
+        parts.folders.push(nodes);
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sysfs::Group;
+    use super::*;
+
+    #[test]
+    fn links_are_seen_and_for_an_iommufd_the_number_of_the_node() {
+        let at = Path::new("/sys/bus/pci/devices/0000:01:00.0");
+        let link = Path::new("../../../kernel/iommu_groups/7").to_owned();
+        let found = Device {
+            group: Some(Group { number: "7".into(), link: link.clone(), ..Group::default() }),
+            subsystem: Some("/sys/bus/pci".into()),
+            driver: Some("vfio-pci".into()),
+            node: Some("vfio3".into()),
+        };
+        let seen = parts_of(at, &found, false);
+        assert_eq!(seen.links, [(at.join("iommu_group"), link), (at.join("subsystem"), "/sys/bus/pci".into())]);
+        assert_eq!(seen.folders, [at, Path::new("/sys/bus/pci")]);
+        assert_eq!(seen.trees, [] as [&Path; 0]);
+        let by_iommufd = parts_of(at, &found, true);
+        assert_eq!(by_iommufd.trees, [at.join("vfio-dev/vfio3/dev")]);
+        assert_eq!(by_iommufd.folders.last(), Some(&at.join("vfio-dev")));
+        assert_eq!(parts_of(at, &Device::default(), true), Shown { folders: vec![at.to_owned()], ..Shown::default() });
     }
 }

@@ -62,12 +62,11 @@ fn a_device_that_the_command_line_does_not_name_is_not_added_later() -> Result<(
     let command = BrokerCommand::new(&workdir).args(PLAIN_QEMU).args(["-accel", "tcg", "-S"]);
     let (mut emulator, mut qmp) = command.args(["-device", "vfio-pci,host=00:10.0"]).start_with_monitor()?;
     match qmp.execute("device_add", json!({ "driver": "vfio-pci", "host": "00:11.0", "id": "later" })) {
-        Err(Error::Refused { description, .. }) => println!("{description}"),
+        Err(Error::Refused { description, .. }) if description.contains("no such host device") => {}
         other => return Err(Error::Unexpected(format!("device_add: {other:?}"))),
     }
     qmp.quit()?;
     let finished = emulator.wait()?;
     assert!(finished.status.success(), "{finished:?}");
-    println!("{}", finished.stderr);
     Ok(())
 }
