@@ -42,8 +42,8 @@ pub struct CommandLine {
     pub locks_memory: bool,
     /// Devices that are handed to the guest by VFIO.
     pub vfio_devices: Vec<VfioDevice>,
-    /// A device is handed to the guest that reads and writes its memory, all of which the kernel then locks.
-    pub pins_memory: bool,
+    /// Another such device comes as a descriptor.
+    pub vfio_descriptor: bool,
     /// `-incoming exec:COMMAND`.
     pub incoming: Option<IncomingCommand>,
     /// Inherited descriptors that the words name by number.

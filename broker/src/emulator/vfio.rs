@@ -35,7 +35,7 @@ pub(super) fn is_name(key: &str) -> bool {
 pub(super) fn read(draft: &mut Draft<'_>, group: &Group) -> Result<(), Error> {
     let (option, pairs) = (&group.option, &group.pairs);
     if let Some(fd) = pairs.name("fd") {
-        draft.line.pins_memory = true;
+        draft.line.vfio_descriptor = true;
         return draft.descriptor(option, fd);
     }
     let Some(path) = sysfs_path(pairs) else { return Ok(()) };
@@ -44,7 +44,6 @@ pub(super) fn read(draft: &mut Draft<'_>, group: &Group) -> Result<(), Error> {
     if !by_iommufd {
         draft.file(option, OsStr::new(CONTAINER), Kind::Device, OpenedBy::QemuOpen)?;
     }
-    draft.line.pins_memory = true;
     draft.line.vfio_devices.push(VfioDevice { option: option.clone(), path, by_iommufd });
     Ok(())
 }
@@ -101,7 +100,7 @@ mod tests {
     /// The one device that these words hand in: its path, and whether it is by iommufd.
     fn device(words: &[&str]) -> Option<(String, bool)> {
         let found = line(words).ok()?;
-        assert_eq!(found.pins_memory, !found.vfio_devices.is_empty());
+        assert!(!found.vfio_descriptor);
         let one = found.vfio_devices.first()?;
         Some((one.path.to_string_lossy().into_owned(), one.by_iommufd))
     }
@@ -142,7 +141,7 @@ mod tests {
         assert_eq!(device(&words), Some(("/sys/bus/pci/devices/0000:01:00.0".to_owned(), true)));
         let handed = line(&["-object", "iommufd,id=i,fd=7", "-device", "vfio-pci,iommufd=i,fd=8"]).unwrap();
         assert_eq!(handed.descriptors, [7, 8].into());
-        assert!(handed.pins_memory && handed.vfio_devices.is_empty() && handed.resources.is_empty());
+        assert!(handed.vfio_descriptor && handed.vfio_devices.is_empty() && handed.resources.is_empty());
     }
 
     #[test]

@@ -123,6 +123,8 @@ pub struct Plan {
     pub shared: Vec<Shared>,
     /// What else of the host the sandbox shows.
     pub shown: Shown,
+    /// The kernel locks the guest's memory, for devices of the host that read and write it.
+    pub pins_memory: bool,
     /// Folders of firmware that the command line names.
     pub firmware_folders: Vec<FirmwareFolder>,
     /// Names that are known to have nothing behind them, with the answer.
@@ -203,6 +205,7 @@ impl Plan {
             private: private_folders(&command, temporary),
             shared: Vec::new(),
             shown: Shown::default(),
+            pins_memory: command.vfio_descriptor,
             firmware_folders: Vec::new(),
             absent: Vec::new(),
             keeps_override: false,

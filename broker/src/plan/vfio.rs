@@ -62,7 +62,10 @@ impl Plan {
         if self.grants.iter().any(|grant| grant.name == node.as_os_str().as_encoded_bytes()) {
             return Ok(());
         }
-        self.plan_file(&Resource { option: device.option.clone(), name: node.into_os_string(), kind: Kind::Device })
+        let before = self.grants.len();
+        self.plan_file(&Resource { option: device.option.clone(), name: node.into_os_string(), kind: Kind::Device })?;
+        self.pins_memory |= self.grants.len() > before;
+        Ok(())
     }
 
     /// Tells the operator what QEMU's own words for it leave out.
@@ -94,7 +97,7 @@ impl Plan {
 
     /// The kernel counts what devices reach against the limit on locked memory, which a broker with `CAP_IPC_LOCK` lifts.
     fn note_locked_memory(&mut self) {
-        let unlimited = !self.command.pins_memory || capabilities::holds(Capability::CAP_IPC_LOCK).unwrap_or(false);
+        let unlimited = !self.pins_memory || capabilities::holds(Capability::CAP_IPC_LOCK).unwrap_or(false);
         let Ok((limit, _)) = getrlimit(Limit::RLIMIT_MEMLOCK) else { return };
         if !unlimited && limit < DEFAULT_MEMORY {
             self.notices.push(format!(

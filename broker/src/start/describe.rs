@@ -164,7 +164,7 @@ impl Start {
             path: CString::new(self.plan.installation.binary.as_os_str().as_bytes()).map_err(nul)?,
             arguments: arguments.collect::<Result<_, _>>().map_err(nul)?,
             environment: environment.collect::<Result<_, _>>().map_err(nul)?,
-            locks_memory: self.plan.command.locks_memory || self.plan.command.pins_memory,
+            locks_memory: self.plan.command.locks_memory || self.plan.pins_memory,
             ignores_children: false,
         })
     }
