@@ -46,6 +46,8 @@ pub struct Duties {
     pub name: Option<String>,
     /// `-v`.
     pub verbose: bool,
+    /// Whether refusals are told on standard error.
+    pub tells: bool,
     /// `--open-timeout`.
     pub open_timeout: Duration,
     /// The broker's end of the emulator's own connection.
@@ -105,12 +107,14 @@ fn leave_the_caller(duties: &Duties) -> io::Result<()> {
 }
 
 fn serve_to_the_end(duties: Duties) -> i32 {
-    let Duties { start, pid, mut setup, keeper, started, audit, name, verbose, open_timeout, own, terminal } = duties;
+    let Duties { start, pid, mut setup, keeper, started, audit, name, verbose, tells, open_timeout, own, terminal } =
+        duties;
     let operator = rustix::process::geteuid();
     let messages = open_stderr();
     let daemonizes = start.plan().command.daemonize;
     let guest = name.or_else(|| start.plan().command.guest_name.clone()).unwrap_or_else(|| pid.to_string());
     let mut audit = Audit::new(guest, pid, audit, messages, verbose);
+    audit.tell_refusals(tells);
     // Standard error is now the audit's, which lets go of it when the guest has become a daemon.
     if let Err(error) = rustix::stdio::dup2_stderr(rustix::stdio::stdout()) {
         audit.say(&Error::Leave(error.into()).to_string());

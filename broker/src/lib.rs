@@ -22,6 +22,7 @@ pub mod host;
 pub mod installation;
 pub mod open;
 pub mod operator_program;
+pub mod own_words;
 pub mod packets;
 pub mod paths;
 pub mod plan;

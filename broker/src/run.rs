@@ -18,10 +18,11 @@ use crate::broker_process::{self, Duties};
 use crate::caller_terminal::CallerTerminal;
 use crate::confine::mounts::Views;
 use crate::confine::{self, setup_link};
-use crate::emulator;
+use crate::emulator::{self, CommandLine};
 use crate::host::{self, Host};
 use crate::installation::{self, Installation};
 use crate::open::{descriptor, inherited};
+use crate::own_words;
 use crate::packets;
 use crate::plan::{self, Options, Plan};
 use crate::start::{self, Start};
@@ -55,7 +56,10 @@ pub struct Request {
 /// # Errors
 /// [`Error`]; its exit status is [`Error::exit_status`].
 pub fn run(request: &Request) -> Result<Infallible, Error> {
-    let plan = make_plan(request, true)?;
+    let plan = match make_plan(request, true) {
+        Err(Error::CommandLine(error)) => return Err(in_own_words(request, error)),
+        plan => plan?,
+    };
     let audit = request.audit.as_ref().map(open_audit).transpose()?;
     let start = Start::prepare(plan, request.name.as_deref())?;
     for notice in &start.plan().notices {
@@ -63,7 +67,28 @@ pub fn run(request: &Request) -> Result<Infallible, Error> {
     }
     // Where the ends of children are ignored, nobody can wait for one.
     let ignores_children = process::restore_default(Signal::SIGCHLD).unwrap_or(false);
-    carry_out(start, request, audit, ignores_children)
+    // Of what it looks for when it only prints, nothing was asked for.
+    let tells = !start.plan().command.informational;
+    carry_out(start, request, audit, Manner { ignores_children, tells })
+}
+
+/// Says what the emulator says to an option that could not be understood. If it says nothing, `error` stands.
+fn in_own_words(request: &Request, error: emulator::Error) -> Error {
+    let mistake = emulator::mistake(&request.words, &|path| std::fs::read(path));
+    let become_emulator = |argv: &[OsString]| {
+        let command = CommandLine { argv: argv.to_vec(), informational: true, ..CommandLine::default() };
+        let plan = plan_for(request, command, descriptor::Images::default())?;
+        let request = Request { name: None, verbose: false, own_socket: false, ..request.clone() };
+        carry_out(Start::prepare(plan, None)?, &request, None, Manner { ignores_children: false, tells: true })
+    };
+    let answer = mistake.and_then(|mistake| own_words::ask(&mistake, || drop(become_emulator(&mistake.argv))));
+    match answer {
+        Some(own_words::Answer { said, status }) => {
+            eprint!("{said}");
+            Error::Emulator { status }
+        }
+        None => error.into(),
+    }
 }
 
 /// Plans for the command line of `request`; closes what was inherited and is not named there, if `starting`.
@@ -87,6 +112,11 @@ pub fn make_plan(request: &Request, starting: bool) -> Result<Plan, Error> {
         inherited::keep_only(&command.image_descriptors().chain(command.descriptors.iter().copied()).collect())?;
     }
     let handed = descriptor::Images::take(command.image_descriptors(), &command.descriptors)?;
+    plan_for(request, command, handed)
+}
+
+/// Plans for a command line that has been read.
+fn plan_for(request: &Request, command: CommandLine, handed: descriptor::Images) -> Result<Plan, Error> {
     let installation = find_installation(request)?;
     let host = Host::inspect()?;
     let strict_roots = administrator::Policy::of_this_host()?.strict_roots;
@@ -115,12 +145,20 @@ fn find_installation(request: &Request) -> Result<Installation, Error> {
     }
 }
 
+/// How a start is carried out.
+struct Manner {
+    /// The caller has the ends of its children ignored.
+    ignores_children: bool,
+    /// Refusals are told on standard error.
+    tells: bool,
+}
+
 /// Forks the broker off and becomes the emulator.
 fn carry_out(
     mut start: Start,
     request: &Request,
     audit: Option<File>,
-    ignores_children: bool,
+    Manner { ignores_children, tells }: Manner,
 ) -> Result<Infallible, Error> {
     // With the operator's rights, in the operator's network namespace. No other process is to have these descriptors, so
     // they stay out of what the broker is given.
@@ -142,6 +180,7 @@ fn carry_out(
         audit,
         name: request.name.clone(),
         verbose: request.verbose,
+        tells,
         open_timeout: request.open_timeout,
         own,
         terminal,
@@ -223,6 +262,12 @@ pub enum Error {
     /// What is configured for starts under another name.
     #[error(transparent)]
     AnotherName(#[from] another_name::Error),
+    /// The emulator has said itself what is wrong with its command line.
+    #[error("the emulator refuses its command line, with status {status}")]
+    Emulator {
+        /// Its exit status.
+        status: u8,
+    },
     /// The emulator's program.
     #[error(transparent)]
     Installation(#[from] installation::Error),
@@ -255,10 +300,11 @@ pub enum Error {
 }
 
 impl Error {
-    /// 127: the emulator was not found. 126: it cannot be executed. 125: everything else.
+    /// The emulator's own, where it has refused its command line. 127: it was not found. 126: it cannot be executed. 125: everything else.
     #[must_use]
     pub fn exit_status(&self) -> u8 {
         match self {
+            Self::Emulator { status } => *status,
             Self::Installation(installation::Error::NotFound { .. })
             | Self::AnotherName(another_name::Error::NotFound { .. }) => 127,
             Self::Installation(_) | Self::Confine(confine::Error::Execute { .. }) => 126,
@@ -269,6 +315,7 @@ impl Error {
     /// Whether another process has told the operator already.
     #[must_use]
     pub fn is_told(&self) -> bool {
-        matches!(self, Self::Confine(confine::Error::Setup(setup_link::Error::BrokerFailed)))
+        let by_another = matches!(self, Self::Confine(confine::Error::Setup(setup_link::Error::BrokerFailed)));
+        by_another || matches!(self, Self::Emulator { .. })
     }
 }

@@ -176,8 +176,10 @@ pub(super) fn short(draft: &mut Draft<'_>, option: &str, value: &OsStr) -> Resul
         }
         Form::Refused => Ok(()),
         Form::Other => {
-            let form = String::from_utf8_lossy(form);
-            Err(Error::not_served(option, format!("the character device {form:?}"), STDIO))
+            let name = form.split(|byte| matches!(byte, b':' | b',')).next().unwrap_or_default();
+            let known = BACKENDS.iter().any(|(backend, _)| backend.as_bytes() == name);
+            let what = format!("the character device {:?}", String::from_utf8_lossy(form));
+            Err(if known { Error::not_served(option, what, STDIO) } else { Error::not_known(option, what, STDIO) })
         }
     }
 }

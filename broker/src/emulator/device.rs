@@ -104,6 +104,9 @@ const PROPERTIES: &[(&str, Property)] = &[
     ("driver", Property::Text),
 ];
 
+/// The size of a huge page, by which `virtio-mem` cuts its memory up (`virtio_mem_thp_size` in `hw/virtio/virtio-mem.c`).
+const HUGE_PAGE: &str = "/sys/kernel/mm/transparent_hugepage/hpage_pmd_size";
+
 /// `-device`.
 ///
 /// # Errors
@@ -122,6 +125,9 @@ pub(super) fn read(draft: &mut Draft<'_>, group: &Group) -> Result<(), Error> {
     let vhost = VHOST_DEVICES.iter().find(|(start, _)| driver.starts_with(start));
     if let (Some((_, node)), None) = (vhost, pairs.get("vhostfd")) {
         draft.file(option, OsStr::new(node), Kind::Device, OpenedBy::QemuOpen)?;
+    }
+    if driver.starts_with("virtio-mem-") {
+        draft.file(option, OsStr::new(HUGE_PAGE), Kind::OptionalFile, OpenedBy::Plain)?;
     }
     if driver == "u2f-passthru" && pairs.get("hidraw").is_none() {
         return Err(Error::not_served(option, format!("the device {driver}"), NAMED_KEY));

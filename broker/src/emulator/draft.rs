@@ -23,6 +23,8 @@ pub(super) struct Draft<'a> {
     pub(super) groups: Vec<Group>,
     /// Where the argument that is being read stands in `argv`, if the option has one.
     pub(super) word: Option<usize>,
+    /// Where the option that is being read, or understood, stands in `argv`; none: it stands in a file.
+    pub(super) at: Option<usize>,
     /// Roots of the block graph: drives and `-blockdev` nodes.
     pub(super) nodes: Vec<Node>,
     /// `-snapshot`, wherever it stands, applies to every drive.
@@ -83,6 +85,7 @@ impl<'a> Draft<'a> {
             read_config,
             groups: Vec::new(),
             word: None,
+            at: None,
             nodes: Vec::new(),
             snapshot: false,
             no_defaults: false,

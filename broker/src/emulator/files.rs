@@ -216,6 +216,7 @@ mod tests {
             (["-smbios", "type=11,value=x,path=F"], Kind::ReadOnlyFile),
             (["-acpitable", "file=F"], Kind::ReadOnlyFile),
             (["-acpitable", "sig=ABCD,data=F"], Kind::ReadOnlyFile),
+            (["-acpitable", "F"], Kind::ReadOnlyFile),
             (["-pidfile", "F"], Kind::PidFile),
             (["-mem-path", "F"], Kind::MemoryFile { read_only: false }),
             (["-D", "F"], WRITTEN),

@@ -40,7 +40,7 @@ pub(super) fn read(draft: &mut Draft<'_>, group: &Group) -> Result<(), Error> {
         }
         _ => {
             let what = format!("the TPM {}", kind.to_string_lossy());
-            Err(Error::not_served(option, what, "use emulator with swtpm behind a chardev, or passthrough"))
+            Err(Error::not_known(option, what, "use emulator with swtpm behind a chardev, or passthrough"))
         }
     }
 }

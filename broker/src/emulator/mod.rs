@@ -31,6 +31,7 @@ mod incoming_command;
 mod io;
 mod json;
 mod machine;
+mod mistake;
 mod nbd;
 mod network;
 mod object;
@@ -53,6 +54,7 @@ use std::path::Path;
 
 pub use self::endpoint::{Address, Endpoint, EndpointUse};
 pub use self::error::Error;
+pub use self::mistake::{Mistake, mistake};
 pub use self::nbd::take_socket;
 pub use self::network::{Addresses, Card, DatagramNetwork, HostPort, Network, Script, Source, Vhost};
 pub use self::program::Program;
@@ -69,6 +71,18 @@ use self::value::Pairs;
 /// Options that also take a JSON object. In the others a brace is ordinary text.
 const JSON: [&str; 6] = ["audiodev", "blockdev", "compat", "device", "netdev", "object"];
 
+/// Options whose keys QEMU lists where a bare `help` or `?` stands among them, and the key of a first value that has none,
+/// which may be `help` (`opts_do_parse` in `util/qemu-option.c` for a list that is described, `keyval_parse` in
+/// `util/keyval.c`). In the others it is a value, or they look for it themselves.
+#[rustfmt::skip] // by what is implied
+const LISTED: [(&str, Option<&str>); 21] = [
+    ("action", None), ("add-fd", None), ("boot", None), ("global", None), ("iscsi", None), ("msg", None),
+    ("overcommit", None), ("rtc", None), ("run-with", None), ("smp", None), ("spice", None), ("vnc", None),
+    ("fsdev", Some("fsdriver")), ("fw_cfg", Some("name")), ("icount", Some("shift")), ("m", Some("size")),
+    ("mon", Some("chardev")), ("name", Some("guest")), ("sandbox", Some("enable")), ("trace", Some("enable")),
+    ("virtfs", Some("fsdriver")),
+];
+
 /// Reads a command line. `argv` begins with the emulator as typed; `read_config` reads a file that
 /// `-readconfig` names.
 ///
@@ -76,19 +90,24 @@ const JSON: [&str; 6] = ["audiodev", "blockdev", "compat", "device", "netdev", "
 /// An [`Error`] that names the option: unknown, without its argument, not to be understood, not served,
 /// or a configuration file that cannot be read.
 pub fn parse(argv: &[OsString], read_config: &dyn Fn(&Path) -> std::io::Result<Vec<u8>>) -> Result<CommandLine, Error> {
-    let (emulator, words) = argv.split_first().ok_or(Error::NoEmulator)?;
     let mut draft = Draft::new(read_config);
+    read(&mut draft, argv)?;
+    Ok(draft.line)
+}
+
+/// Reads all of a command line into `draft`.
+fn read(draft: &mut Draft<'_>, argv: &[OsString]) -> Result<(), Error> {
+    let (emulator, words) = argv.split_first().ok_or(Error::NoEmulator)?;
     draft.line.argv = argv.to_vec();
     draft.line.program = Program::of(emulator);
     match draft.line.program {
-        Program::System => read_system(&mut draft, emulator, words)?,
-        Program::Img => img::read(&mut draft, words)?,
-        Program::Io => io::read(&mut draft, words)?,
-        Program::Nbd => nbd::read(&mut draft, words)?,
-        Program::StorageDaemon => storage_daemon::read(&mut draft, words)?,
+        Program::System => read_system(draft, emulator, words)?,
+        Program::Img => img::read(draft, words)?,
+        Program::Io => io::read(draft, words)?,
+        Program::Nbd => nbd::read(draft, words)?,
+        Program::StorageDaemon => storage_daemon::read(draft, words)?,
     }
-    files::check_logs(&draft)?;
-    Ok(draft.line)
+    files::check_logs(draft)
 }
 
 /// What the table of options, and the lists of what their values can name, say of a word.
@@ -128,7 +147,8 @@ pub fn standing(words: &[OsString]) -> Standing {
 /// Reads the words behind `qemu-system-*`.
 fn read_system(draft: &mut Draft<'_>, emulator: &OsStr, words: &[OsString]) -> Result<(), Error> {
     let mut words = words.iter().zip(1_usize..);
-    while let Some((word, _)) = words.next() {
+    while let Some((word, at)) = words.next() {
+        draft.at = Some(at);
         match option_name(word) {
             None => drive::disk(draft, &word.to_string_lossy(), word)?,
             Some(name) => {
@@ -139,7 +159,12 @@ fn read_system(draft: &mut Draft<'_>, emulator: &OsStr, words: &[OsString]) -> R
         }
     }
     let groups = std::mem::take(&mut draft.groups);
-    groups.iter().try_for_each(|group| (group.read)(draft, group))?;
+    for group in &groups {
+        // Its option stands before its argument.
+        draft.at = group.word.map(|word| word - 1);
+        (group.read)(draft, group)?;
+    }
+    draft.at = None;
     network::connect(draft, &groups)?;
     display::spice::connect(draft, &groups)?;
     graph::add_images(draft)?;
@@ -172,11 +197,12 @@ fn read_option<'w>(
     };
     let option = as_typed(word, argument);
     draft.word = at;
+    if row.takes_argument && asks_for_a_list(row, argument)? {
+        draft.line.informational = true;
+        return Ok(());
+    }
     match row.meaning {
-        Meaning::Harmless => {
-            draft.line.informational |= row.takes_argument && asks_for_a_list(row.name, argument);
-            Ok(())
-        }
+        Meaning::Harmless => Ok(()),
         Meaning::Switch(read) => read(draft, &option),
         Meaning::Text(read) => read(draft, &option, argument),
         Meaning::Keyed(implied, read) => {
@@ -185,18 +211,17 @@ fn read_option<'w>(
             draft.groups.push(Group { name: row.name, option, pairs, read, from_file: false, word: at });
             Ok(())
         }
-        // QEMU prints a list, or says that there is none.
-        Meaning::Later(_) if row.takes_argument && value::is_help(argument) => {
-            draft.line.informational = true;
-            Ok(())
-        }
         Meaning::Later(instead) => Err(Error::not_served(&option, "the option", instead)),
     }
 }
 
-/// `-cpu help` and its like: QEMU prints a list and ends.
-fn asks_for_a_list(name: &str, argument: &OsStr) -> bool {
-    matches!(name, "cpu" | "vga") && value::is_help(argument)
+/// `-cpu help`, `-rtc base=utc,help` and their like: QEMU prints a list, or says that there is none, and ends.
+fn asks_for_a_list(row: &Row, argument: &OsStr) -> Result<bool, Error> {
+    if let Some((name, implied)) = LISTED.iter().find(|(name, _)| *name == row.name) {
+        return Ok(Pairs::parse(name, argument, *implied)?.help);
+    }
+    let asked = matches!(row.meaning, Meaning::Later(_)) || matches!(row.name, "blockdev" | "compat" | "cpu" | "vga");
+    Ok(asked && value::is_help(argument))
 }
 
 /// An option and its argument for messages, cut where it gets long.

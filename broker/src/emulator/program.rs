@@ -38,13 +38,6 @@ impl Program {
         matches!(self, Self::Img | Self::Io)
     }
 
-    /// Whether a file that cannot be opened is for the program to complain of, with an exit status that its callers
-    /// know. The emulator's callers wait for a guest, and are told before there is one.
-    #[must_use]
-    pub fn reports_missing_files(self) -> bool {
-        self != Self::System
-    }
-
     /// How the format of an image is stated on its command line.
     #[must_use]
     pub fn stating(self, format: &str) -> String {

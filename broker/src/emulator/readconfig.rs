@@ -5,12 +5,14 @@
 //! longer ones are refused here.
 
 use std::ffi::{OsStr, OsString};
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
 use super::device;
-use super::draft::{Draft, Group, ReadGroup};
+use super::draft::{Draft, Group, OpenedBy, ReadGroup};
 use super::error::Error;
+use super::resource::Kind;
 use super::table::{self, Meaning};
 use super::value::Pairs;
 
@@ -38,9 +40,14 @@ pub(super) fn option_of(section: &str) -> &str {
 /// [`Error::ReadConfig`] if the file cannot be read, [`Error::Malformed`] with the line that QEMU would
 /// not understand either, [`Error::NotServed`] for sections that reach outside.
 pub(super) fn read(draft: &mut Draft<'_>, option: &str, name: &OsStr) -> Result<(), Error> {
+    let text = match (draft.read_config)(Path::new(name)) {
+        // For QEMU to complain of. A file that is there in the next moment has not been understood, and is not granted.
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return draft.file(option, name, Kind::NoFile, OpenedBy::Plain);
+        }
+        text => text.map_err(|source| Error::ReadConfig { option: option.to_owned(), source })?,
+    };
     draft.read_only(option, name)?;
-    let text = (draft.read_config)(Path::new(name))
-        .map_err(|source| Error::ReadConfig { option: option.to_owned(), source })?;
     let mut section: Option<Section> = None;
     for (index, line) in text.split(|b| *b == b'\n').enumerate() {
         let problem = |what: &str| Error::malformed(option, format!("line {}: {what}", index + 1));
@@ -191,8 +198,8 @@ mod tests {
         for text in ["file = \"x\"\n", "[drive]\nfile=x\n", "[kernel]\n", "[odd]\n a = \"b\"\n", "[M]\n", &long] {
             assert!(matches!(config(text), Err(Error::Malformed { .. })), "{text}");
         }
-        let missing = line(&["-readconfig", "none"]);
-        assert!(matches!(missing, Err(Error::ReadConfig { .. })));
+        let missing = line(&["-readconfig", "none"]).unwrap();
+        assert_eq!(missing.resources[0].kind, Kind::NoFile);
         let gone = line_with(&["-readconfig", "x"], &|_| Err(io::ErrorKind::PermissionDenied.into()));
         assert!(gone.unwrap_err().to_string().contains("-readconfig x"));
     }

@@ -59,7 +59,7 @@ pub(super) fn chroot(draft: &mut Draft<'_>, option: &str, value: &OsStr) -> Resu
 pub(super) fn run_with(draft: &mut Draft<'_>, group: &Group) -> Result<(), Error> {
     let known = |key: &str| key == "async-teardown" || DROPPED.contains(&key);
     if let Some((key, _)) = group.pairs.iter().find(|(key, _)| !known(key)) {
-        return Err(Error::not_served(&group.option, key, "leave it out; no QEMU up to 10.0 has it"));
+        return Err(Error::not_known(&group.option, key, "leave it out; no QEMU up to 10.0 has it"));
     }
     if group.pairs.switch(&group.option, "async-teardown")? == Some(true) {
         process::async_teardown(draft, &group.option)?;

@@ -30,7 +30,7 @@ pub(super) fn read(draft: &mut Draft<'_>, group: &Group) -> Result<(), Error> {
             (Some(number), None) => draft.descriptor(option, number),
             (None, None) => Ok(()),
         },
-        other => Err(Error::not_served(option, format!("the file system driver {other:?}"), "use local")),
+        other => Err(Error::not_known(option, format!("the file system driver {other:?}"), "use local")),
     }
 }
 

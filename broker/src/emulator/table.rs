@@ -135,7 +135,7 @@ pub(super) static OPTIONS: &[Row] = &[
     flag("no-fd-bootchk"),
     flag("no-acpi"), // until 8.2
     flag("no-hpet"), // until 8.2
-    value("acpitable", Keyed(Some("sig"), files::acpitable)),
+    value("acpitable", Keyed(Some("data"), files::acpitable)),
     value("smbios", Keyed(None, files::smbios)),
 
     // Networks.

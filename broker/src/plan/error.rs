@@ -229,7 +229,7 @@ fn instead_of_header(role: ReferenceRole) -> &'static str {
 }
 
 /// Root is denied an image only where somebody else decides: a file server that takes it for nobody.
-fn open_hint(image: bool, error: &io::Error) -> &'static str {
+pub(super) fn open_hint(image: bool, error: &io::Error) -> &'static str {
     let denied = matches!(error.raw_os_error(), Some(libc::EACCES | libc::EPERM));
     if image && denied && rustix::process::geteuid().is_root() {
         "; if its file server takes root for nobody, name the user who may open it: --image-user UID:GID"

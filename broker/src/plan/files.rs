@@ -27,11 +27,8 @@ impl Plan {
             // Planned before, all together.
             Kind::Image(_) => Ok(()),
             Kind::ReadOnlyFile => self.plan_read_only(resource),
-            Kind::FirmwareName | Kind::OptionalFile => match Pin::take(Path::new(&resource.name)) {
-                Ok(_) => self.plan_read_only(resource),
-                // The emulator then looks into its own folders, which are there, or does without.
-                Err(_) => Ok(()),
-            },
+            // Of a name of firmware that is missing, the emulator looks into its own folders, which are there.
+            Kind::FirmwareName | Kind::OptionalFile => self.plan_read_only(resource),
             Kind::FirmwareDirectory => self.plan_firmware_folder(resource),
             Kind::OutputFile { append: true } => self.plan_output(resource, Role::Output, Access::AppendOnly, LOG_MODE),
             // The process that makes a plan and does not start would have this number.
@@ -51,21 +48,22 @@ impl Plan {
     }
 
     fn plan_read_only(&mut self, resource: &Resource) -> Result<(), Error> {
-        let pin = self.pin(resource)?;
-        match pin.file_type() {
+        let granted = self.pin(resource).and_then(|pin| match pin.file_type() {
             FileType::RegularFile | FileType::CharacterDevice => {
                 self.grant(Role::File, Access::ReadOnly, Named::by(resource), pin)
             }
-            FileType::Directory => Err(wrong_type(resource, "a folder", "it must be a file")),
+            FileType::Directory => Err(Error::open(resource, io::Error::from_raw_os_error(libc::EISDIR))),
             _ => Err(wrong_type(resource, "no regular file", "give a regular file")),
-        }
+        });
+        granted.or_else(|error| self.leave_to_emulator(resource, error))
     }
 
+    /// A folder that is missing, or is none, is one in which the emulator finds nothing.
     fn plan_firmware_folder(&mut self, resource: &Resource) -> Result<(), Error> {
-        let pin = self.pin(resource)?;
-        if pin.file_type() != FileType::Directory {
-            return Err(wrong_type(resource, "no folder", "-L takes a folder of firmware files"));
-        }
+        let pin = match self.pin(resource) {
+            Ok(pin) if pin.file_type() == FileType::Directory => pin,
+            _ => return Ok(()),
+        };
         if pin.path() == Path::new("/") {
             return Err(wrong_type(resource, "all of the host", "-L takes a folder of firmware files"));
         }
@@ -78,8 +76,15 @@ impl Plan {
         let existing = Pin::take(Path::new(&resource.name));
         // A log may go to a terminal or a printer.
         let fits = |kind| kind == FileType::RegularFile || (role == Role::Output && kind == FileType::CharacterDevice);
-        if existing.is_ok_and(|pin| !fits(pin.file_type())) {
-            return Err(wrong_type(resource, "no regular file", "give a regular file, or a name that is free"));
+        match existing.map(|pin| pin.file_type()) {
+            Ok(FileType::Directory) => {
+                self.set_absent(resource, &io::Error::from_raw_os_error(libc::EISDIR));
+                return Ok(());
+            }
+            Ok(kind) if !fits(kind) => {
+                return Err(wrong_type(resource, "no regular file", "give a regular file, or a name that is free"));
+            }
+            _ => {}
         }
         let (option, name) = (resource.option.clone(), resource.name.clone());
         self.outputs.push(Output { role, option, name, access, mode });
@@ -92,7 +97,8 @@ impl Plan {
             Err(error) if error.kind() == io::ErrorKind::NotFound && !read_only => {
                 return self.plan_output(resource, Role::Memory, Access::ReadWrite, MEMORY_MODE);
             }
-            other => other.map_err(|source| Error::open(resource, source))?,
+            Err(error) => return self.leave_to_emulator(resource, Error::open(resource, error)),
+            Ok(pin) => pin,
         };
         if pin.file_type() == FileType::Directory {
             // QEMU makes an unnamed file in it: hugetlbfs, /dev/shm.
@@ -101,7 +107,8 @@ impl Plan {
             self.private.push(Private { on_disk_in: Some(at.clone()), at });
             return Ok(());
         }
-        self.grant(Role::Memory, access, Named::by(resource), pin)
+        let granted = self.grant(Role::Memory, access, Named::by(resource), pin);
+        granted.or_else(|error| self.leave_to_emulator(resource, error))
     }
 
     /// What a character device is connected to. What cannot be opened is for the emulator to complain of: of the three

@@ -33,10 +33,7 @@ impl Plan {
             let Kind::Image(image) = &resource.kind else { continue };
             match self.pin_image(resource, image, handed) {
                 Ok(pin) => images.push((resource, image, pin)),
-                Err(Error::Open { source, .. }) if self.command.program.reports_missing_files() => {
-                    self.set_absent(resource, &source);
-                }
-                Err(error) => return Err(error),
+                Err(error) => self.leave_to_emulator(resource, error)?,
             }
         }
         // What a descriptor's file lies beside is no business of its caller's.
@@ -101,7 +98,9 @@ impl Plan {
                 check_access(pin.as_fd(), false).map_err(|source| Error::open(resource, source))?;
                 return Ok(pin);
             }
-            FileType::Directory => "a folder",
+            FileType::Directory => {
+                return Err(Error::open(resource, io::Error::from_raw_os_error(libc::EISDIR)));
+            }
             FileType::Fifo => "a named pipe",
             FileType::CharacterDevice => "a character device",
             FileType::Socket => "a socket",

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use protocol::Errno;
 use rustix::fs::FileType;
 
+use super::error::open_hint;
 use super::files::wrong_type;
 use super::{Error, Named, Plan};
 use crate::emulator::Resource;
@@ -79,5 +80,20 @@ impl Plan {
     /// Notes that there is nothing behind the name of `resource`, and why: the program gets that errno.
     pub(super) fn set_absent(&mut self, resource: &Resource, error: &io::Error) {
         self.absent.push((resource.name.as_bytes().to_vec(), Errno::from_io(error)));
+    }
+
+    /// A file that cannot be opened is for the emulator to complain of, in words and with a status that its callers know;
+    /// or to do without. It gets the errno that it would get outside.
+    ///
+    /// # Errors
+    /// `error`, if it is anything else, or if an option of the broker would mend it.
+    pub(super) fn leave_to_emulator(&mut self, resource: &Resource, error: Error) -> Result<(), Error> {
+        match error {
+            Error::Open { source, image, .. } if open_hint(image, &source).is_empty() => {
+                self.set_absent(resource, &source);
+                Ok(())
+            }
+            error => Err(error),
+        }
     }
 }

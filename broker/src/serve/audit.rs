@@ -92,6 +92,7 @@ pub struct Audit {
     file: Option<File>,
     terminal: Option<OwnedFd>,
     verbose: bool,
+    tells_refusals: bool,
     allowance: f64,
     refilled: Instant,
     dropped: u64,
@@ -109,11 +110,17 @@ impl Audit {
             file,
             terminal,
             verbose,
+            tells_refusals: true,
             allowance: f64::from(BURST),
             refilled: Instant::now(),
             dropped: 0,
             totals: Totals::default(),
         }
+    }
+
+    /// Has refusals told on the terminal, as they are at first, or not.
+    pub fn tell_refusals(&mut self, tells: bool) {
+        self.tells_refusals = tells;
     }
 
     /// The guest's name.
@@ -181,7 +188,7 @@ impl Audit {
     }
 
     fn record(&mut self, event: &Event<'_>) {
-        let shown = self.verbose || event.outcome == Outcome::Refused;
+        let shown = self.verbose || (self.tells_refusals && event.outcome == Outcome::Refused);
         // What nobody would read uses up no line, or grants could hide a refusal.
         if self.file.is_none() && !shown {
             return;

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use protocol::Errno;
 use rustix::fs::Mode;
 
 use crate::confine::landlock::Rights;
@@ -101,7 +102,14 @@ impl Start {
 
     fn make_all(&mut self, outputs: &[Output]) -> Result<(), Error> {
         for output in outputs {
-            let grant = make_output(output)?;
+            let grant = match make_output(output) {
+                Ok(grant) => grant,
+                // It is for the emulator to complain that it cannot make it either.
+                Err(error) => {
+                    self.plan.absent.push((output.name.as_bytes().to_vec(), Errno::from_io(&error)));
+                    continue;
+                }
+            };
             // Whether it can be opened again is for the emulator to find out, in its own words.
             self.plan.keeps_override |= needs_override(grant.pin.as_fd(), true).unwrap_or(false);
             self.plan.grants.push(grant);
@@ -271,13 +279,8 @@ fn rights_on(grant: &Grant) -> Rights {
     if grant.pin.is_anonymous() { Rights::empty() } else { settle::rights(grant.access) }
 }
 
-fn make_output(planned: &Output) -> Result<Grant, Error> {
-    let made: io::Result<(_, Home)> = output::make(Path::new(&planned.name), planned.mode);
-    let (pin, home) = made.map_err(|source| Error::Output {
-        option: planned.option.clone(),
-        name: PathBuf::from(&planned.name),
-        source,
-    })?;
+fn make_output(planned: &Output) -> io::Result<Grant> {
+    let (pin, home): (_, Home) = output::make(Path::new(&planned.name), planned.mode)?;
     Ok(Grant {
         role: planned.role,
         option: planned.option.clone(),
@@ -298,16 +301,6 @@ pub enum Error {
     Make {
         /// The file, or the folder in which one was to be made.
         what: PathBuf,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// A file that the emulator is to write could not be made.
-    #[error("cannot make {} from `{option}`: {source}", name.display())]
-    Output {
-        /// The option that names it, as typed.
-        option: String,
-        /// As it stands there.
-        name: PathBuf,
         /// What the kernel said.
         source: io::Error,
     },

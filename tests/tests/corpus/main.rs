@@ -28,10 +28,12 @@ macro_rules! corpus {
 }
 
 corpus! {
+    absent: "absent.txt";
     block: "block.txt";
     cloud: "cloud.txt";
     desktop: "desktop.txt";
     documentation: "documentation.txt";
+    guests: "guests.txt";
     kernel: "kernel.txt";
     libvirt: "libvirt.txt";
     proxmox: "proxmox.txt";

@@ -27,6 +27,20 @@ const QUESTIONS: &[&str] = &[
     "query-memory-size-summary",
     "query-tpms",
     "query-rx-filter",
+    "query-vnc-servers",
+    "query-spice",
+    "query-migrate",
+    "query-migrate-capabilities",
+    "query-migrate-parameters",
+    "query-command-line-options",
+    "query-memory-devices",
+    "query-hotpluggable-cpus",
+    "query-current-machine",
+    "query-balloon",
+    "query-fdsets",
+    "query-jobs",
+    "query-block-exports",
+    "query-mice",
 ];
 
 /// `RAW_LOCK_SHARED_BASE` and `BLK_PERM_WRITE` of QEMU (block/file-posix.c, include/block/block-common.h): who has this byte
