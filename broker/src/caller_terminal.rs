@@ -1,5 +1,6 @@
 //! The terminal that the emulator was started on. QEMU's `stdio` character device makes it raw and its descriptors
-//! non-blocking, and undoes that at its end, unless it is killed; then the broker does.
+//! non-blocking, the `curses` display makes it raw in another way, and both undo that at their end, unless QEMU is killed;
+//! then the broker does.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
@@ -77,10 +78,10 @@ impl CallerTerminal {
         }
         let Some((input, _)) = self.streams.first() else { return };
         let Ok(now) = tcgetattr(input) else { return };
-        let left_by_qemu = [(false, true), (false, false), (true, false)]
-            .into_iter()
-            .any(|(echo, signals)| same(&now, &set_by_qemu(&self.modes, echo, signals)));
-        if left_by_qemu {
+        let by_stdio = [(true, true), (false, true), (false, false), (true, false)]
+            .map(|(echo, signals)| set_by_qemu(&self.modes, echo, signals));
+        // Character devices are there before displays.
+        if by_stdio.iter().any(|modes| same(&now, modes) || same(&now, &set_by_curses(modes))) {
             let _ = tcsetattr(input, OptionalActions::Now, &self.modes);
         }
     }
@@ -103,6 +104,21 @@ fn set_by_qemu(before: &Termios, echo: bool, signals: bool) -> Termios {
     if !signals {
         modes.local_modes -= LocalModes::ISIG;
     }
+    modes
+}
+
+/// The modes that ncurses makes of `before` for QEMU's display (`curses_setup` in its `ui/curses.c`, the same in 7.2 and
+/// 10.0): `initscr` (`newterm` in ncurses' `lib_newterm.c`), then `intrflush` and `raw` (`lib_raw.c`).
+fn set_by_curses(before: &Termios) -> Termios {
+    let mut modes = before.clone();
+    modes.input_modes -= InputModes::ICRNL | InputModes::INLCR | InputModes::IGNCR;
+    modes.input_modes -= InputModes::IXON | InputModes::BRKINT | InputModes::PARMRK;
+    modes.output_modes -= OutputModes::ONLCR;
+    modes.local_modes -= LocalModes::ECHO | LocalModes::ECHONL;
+    modes.local_modes -= LocalModes::ICANON | LocalModes::ISIG | LocalModes::IEXTEN;
+    modes.local_modes |= LocalModes::NOFLSH;
+    modes.special_codes[SpecialCodeIndex::VMIN] = 1;
+    modes.special_codes[SpecialCodeIndex::VTIME] = 0;
     modes
 }
 

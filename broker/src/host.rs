@@ -76,6 +76,7 @@ impl Host {
                 .iter()
                 .any(|shared| !shared.read_only && shared.model == SecurityModel::Native),
             sockets: false,
+            render_node: !command.render_nodes.is_empty(),
             signals_only_to: signals_only_to(self.abi, pid),
         }
     }

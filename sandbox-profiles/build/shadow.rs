@@ -4,7 +4,7 @@
 use crate::check::Rule;
 use crate::source::{Feature, Mistake};
 
-const FEATURES: [Feature; 7] = [
+const FEATURES: [Feature; 8] = [
     Feature::FilterTerminalIoctls,
     Feature::IoUring,
     Feature::SignalsUnscoped,
@@ -12,6 +12,7 @@ const FEATURES: [Feature; 7] = [
     Feature::SharedFolders,
     Feature::SharedModes,
     Feature::Sockets,
+    Feature::RenderNode,
 ];
 
 /// Looks at each pair of rules for one call that exist together in some variant.
@@ -31,11 +32,11 @@ pub fn check(rules: &[Rule]) -> Result<(), Mistake> {
 
 /// Whether some set of features gives both rules life.
 fn coexist(one: &Rule, other: &Rule) -> bool {
-    (0..1_u8 << FEATURES.len()).any(|set| lives(one, set) && lives(other, set))
+    (0..1_u16 << FEATURES.len()).any(|set| lives(one, set) && lives(other, set))
 }
 
 /// Whether the rule exists in the variant whose features are the bits of `set`.
-fn lives(rule: &Rule, set: u8) -> bool {
+fn lives(rule: &Rule, set: u16) -> bool {
     let has =
         |wanted: Feature| FEATURES.iter().enumerate().any(|(bit, feature)| *feature == wanted && set >> bit & 1 == 1);
     rule.when.is_none_or(has) && !rule.unless.is_some_and(has)

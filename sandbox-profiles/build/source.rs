@@ -126,6 +126,8 @@ pub enum Feature {
     SharedModes,
     /// The broker makes sockets.
     Sockets,
+    /// A graphics device draws.
+    RenderNode,
 }
 
 /// One condition on one argument.

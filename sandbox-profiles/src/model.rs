@@ -90,6 +90,8 @@ pub enum Feature {
     SharedModes,
     /// The command line names sockets, which the broker makes for the emulator.
     Sockets,
+    /// The emulator draws on a graphics device of the host (`-display egl-headless`, `-spice gl=on`).
+    RenderNode,
 }
 
 impl Feature {
@@ -104,6 +106,7 @@ impl Feature {
             Self::SharedFolders => "shared-folders",
             Self::SharedModes => "shared-modes",
             Self::Sockets => "sockets",
+            Self::RenderNode => "render-node",
         }
     }
 }
@@ -126,6 +129,9 @@ pub struct Variant {
     pub shared_modes: bool,
     /// Make sockets, bind and connect them: the broker's, for a command line that names some.
     pub sockets: bool,
+    /// Answer what graphics drivers ask for: whether two descriptors have one file open, and priorities of threads, which
+    /// they do without.
+    pub render_node: bool,
     /// Signals go to this process (thread group id) only; for kernels whose Landlock has no signal
     /// scope (ABI below 6).
     pub signals_only_to: Option<u32>,
@@ -143,6 +149,7 @@ impl Variant {
             Feature::SharedFolders => self.shared_folders,
             Feature::SharedModes => self.shared_modes,
             Feature::Sockets => self.sockets,
+            Feature::RenderNode => self.render_node,
         }
     }
 }

@@ -4,7 +4,9 @@
 set -eu
 
 needed="qemu-system-x86 qemu-utils busybox-static cpio kmod e2fsprogs xz-utils strace iproute2"
-needed="$needed libvirt-daemon-system libvirt-clients dbus-daemon $*"
+needed="$needed libvirt-daemon-system libvirt-clients dbus-daemon"
+# What -display egl-headless draws with.
+needed="$needed libegl-mesa0 libegl1 libgbm1 libgl1-mesa-dri libgl1 $*"
 
 missing=
 for package in $needed; do

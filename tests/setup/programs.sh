@@ -1,6 +1,6 @@
 #!/bin/sh
 # programs.sh FOLDER: builds the broker, its bridge helper and the tests, and puts them into FOLDER as `broker`,
-# `broker-bridge-helper` and `test-NAME`, to be run where there is no cargo.
+# `broker-bridge-helper` and `test-NAME`, to be run where there is no cargo, with the program `hostile` that some need.
 set -eu
 cd "$(dirname "$(realpath "$0")")/../.."
 folder=$1
@@ -17,5 +17,7 @@ built test --package tests --tests --no-run | while read -r program; do
     name=$(basename "$program")
     cp "$program" "$folder/test-${name%-*}"
 done
+# As tests/src/hostile.rs builds it, who finds it beside the tests; in a test machine that takes minutes.
+cc -static -O1 -pthread tests/hostile/*.c -o "$folder/hostile"
 # What a debugger needs is nine tenths of them, and a test machine keeps them in its memory.
 strip --strip-debug "$folder"/*

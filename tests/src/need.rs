@@ -48,6 +48,8 @@ pub enum Need {
     QemuBridgeHelper,
     /// `BROKER_TESTS_SQUASHED` names an empty folder of user 1000 alone, on an export that takes root for nobody.
     SquashedExport,
+    /// A graphics device that draws, in `/dev/dri`, and QEMU's modules for it.
+    RenderNode,
     /// The tests run as root.
     Root,
     /// `strace`.
@@ -86,6 +88,7 @@ impl fmt::Display for Need {
             Self::Qemu => "qemu",
             Self::QemuBridgeHelper => "qemu-bridge-helper",
             Self::SquashedExport => "squashed-export",
+            Self::RenderNode => "render-node",
             Self::Root => "root",
             Self::Strace => "strace",
             Self::Tools => "tools",
@@ -143,6 +146,11 @@ pub fn is_met(need: Need) -> bool {
         Need::Qemu => succeeds("qemu-system-x86_64", &["-version"]) && succeeds("qemu-img", &["--version"]),
         Need::QemuBridgeHelper => Path::new("/usr/lib/qemu/qemu-bridge-helper").exists(),
         Need::SquashedExport => std::env::var_os("BROKER_TESTS_SQUASHED").is_some(),
+        Need::RenderNode => {
+            let nodes = fs::read_dir("/dev/dri").into_iter().flatten().filter_map(Result::ok);
+            let mut renders = nodes.filter(|node| node.file_name().as_encoded_bytes().starts_with(b"renderD"));
+            renders.any(|node| opens_for_writing(node.path())) && lists("-display", "egl-headless")
+        }
         Need::Root => rustix::process::getuid().is_root(),
         Need::Strace => succeeds("strace", &["-V"]),
         Need::Tools => TOOLS.iter().all(|tool| succeeds(tool, &["--version"])),
@@ -155,6 +163,12 @@ pub fn is_met(need: Need) -> bool {
 /// Whether a file is there and may be written.
 fn opens_for_writing(path: impl AsRef<Path>) -> bool {
     fs::OpenOptions::new().read(true).write(true).open(path).is_ok()
+}
+
+/// Whether QEMU has this value of an option, by the list that it prints.
+fn lists(option: &str, value: &str) -> bool {
+    let answer = Command::new("qemu-system-x86_64").args([option, "help"]).output();
+    answer.is_ok_and(|answer| String::from_utf8_lossy(&answer.stdout).lines().any(|line| line.trim() == value))
 }
 
 /// Whether a program is there and ends well.

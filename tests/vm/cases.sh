@@ -62,5 +62,9 @@ case $kernel in
         export BROKER_TESTS_MACHINE=devices
         echo "== PCI devices of the host (vfio-pci)"
         test-vfio
+        echo "== a graphics device that draws"
+        modprobe virtio-gpu
+        chmod a+rw /dev/dri/renderD128
+        test-render_node
         ;;
 esac

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::mounts::{Error, open_place};
@@ -41,6 +41,24 @@ pub fn make_file(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, Error> {
             let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
             rustix::fs::openat(&parent, name, flags, Mode::empty())
                 .and_then(|_| open_place(parent.as_fd(), Path::new(name)))
+        }
+        other => other,
+    }
+    .map_err(|source| failed(path, source))
+}
+
+/// A place for a character device at `path` beneath `root`, made if it is missing, with the folders above it. Who lists the
+/// folder reads its kind there, not that of what is mounted on it.
+///
+/// # Errors
+/// [`Error::MountPoint`].
+pub fn make_character_node(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, Error> {
+    match open_place(root, path) {
+        Err(Errno::NOENT) => {
+            let (parent, name) = parent_of(root, path)?;
+            // The one device that takes no right to be made (mknod(2), Linux 5.8), for it is none: overlayfs's whiteout.
+            rustix::fs::mknodat(&parent, name, FileType::CharacterDevice, Mode::empty(), rustix::fs::makedev(0, 0))
+                .and_then(|()| open_place(parent.as_fd(), Path::new(name)))
         }
         other => other,
     }

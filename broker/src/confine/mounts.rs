@@ -10,7 +10,7 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
 };
 
-use super::mount_points::{make_directory, make_file, make_link, make_text};
+use super::mount_points::{make_character_node, make_directory, make_file, make_link, make_text};
 use crate::open::pin::Pin;
 use crate::sys::mount::{NO_DEV, NO_EXEC, NO_SUID, READ_ONLY, set_attributes};
 
@@ -257,11 +257,14 @@ fn furnish(layout: &Layout, views: Views, root: BorrowedFd<'_>) -> Result<(), Er
     Ok(())
 }
 
-/// Mounts `view` at `path` beneath `root`, on a file or a folder, as it is one.
+/// Mounts `view` at `path` beneath `root`, on what is of its kind.
 fn place_at(root: BorrowedFd<'_>, path: &Path, view: OwnedFd) -> Result<(), Error> {
     let status = rustix::fs::fstat(&view).map_err(Error::step("look at a view"))?;
-    let is_directory = rustix::fs::FileType::from_raw_mode(status.st_mode).is_dir();
-    let point = if is_directory { make_directory(root, path)? } else { make_file(root, path)? };
+    let point = match rustix::fs::FileType::from_raw_mode(status.st_mode) {
+        rustix::fs::FileType::Directory => make_directory(root, path)?,
+        rustix::fs::FileType::CharacterDevice => make_character_node(root, path)?,
+        _ => make_file(root, path)?,
+    };
     place(view.as_fd(), point.as_fd(), Path::new(""), MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH)
 }
 

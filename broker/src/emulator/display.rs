@@ -1,4 +1,4 @@
-//! Displays and sound. Windows and sound servers are not within reach of the sandbox.
+//! Displays and sound: no screen, the caller's terminal, a graphics device of the host that draws unseen. Windows and sound servers are not within reach of the sandbox.
 
 pub(super) mod spice;
 pub(super) mod vnc;
@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use super::draft::{Draft, Group, OpenedBy};
 use super::error::Error;
 use super::json;
-use super::resource::Kind;
+use super::resource::{Kind, RenderNode};
 use super::value::{Pairs, is_help};
 
 const NO_WINDOW: &str = "use -vnc, -spice, -display none or -nographic";
@@ -17,10 +17,8 @@ const NO_WINDOW: &str = "use -vnc, -spice, -display none or -nographic";
 /// Displays that are not to be had (`DisplayType` in `qapi/ui.json`), and what is instead.
 const DISPLAYS: &[(&str, &str)] = &[
     ("cocoa", NO_WINDOW),
-    ("curses", NO_WINDOW),
     ("dbus", "use -display none: no D-Bus is within reach"),
     ("default", NO_WINDOW),
-    ("egl-headless", "use -display none with a virtio-gpu without gl: no graphics device of the host is handed in"),
     ("gtk", NO_WINDOW),
     ("sdl", NO_WINDOW),
     ("spice-app", "use -display none: the viewer that it starts would be outside"),
@@ -32,7 +30,7 @@ const SOUND: &[&str] = &["alsa", "coreaudio", "dbus", "dsound", "jack", "oss", "
 /// `-display`.
 ///
 /// # Errors
-/// [`Error::NotServed`] for every display but `none` and `vnc=`.
+/// [`Error::NotServed`] for every display but `none`, `curses`, `egl-headless` and `vnc=`.
 pub(super) fn display(draft: &mut Draft<'_>, option: &str, value: &OsStr) -> Result<(), Error> {
     draft.display = true;
     if is_help(value) {
@@ -52,6 +50,11 @@ pub(super) fn display(draft: &mut Draft<'_>, option: &str, value: &OsStr) -> Res
     };
     match pairs.text("type") {
         Some("none") => Ok(()),
+        Some("curses") => {
+            draft.line.curses = true;
+            Ok(())
+        }
+        Some("egl-headless") => render_node(draft, option, pairs.get("rendernode")),
         kind => {
             let kind = kind.unwrap_or_default();
             let what = format!("the display {kind}");
@@ -61,6 +64,19 @@ pub(super) fn display(draft: &mut Draft<'_>, option: &str, value: &OsStr) -> Res
             })
         }
     }
+}
+
+/// Notes that graphics libraries draw on the node `path`, or on the first that QEMU finds (`qemu_drm_rendernode_open` in
+/// its `util/drm.c`).
+///
+/// # Errors
+/// As [`Draft::file`].
+fn render_node(draft: &mut Draft<'_>, option: &str, path: Option<&OsStr>) -> Result<(), Error> {
+    if let Some(path) = path {
+        draft.file(option, path, Kind::Device, OpenedBy::Plain)?;
+    }
+    draft.line.render_nodes.push(RenderNode { option: option.to_owned(), path: path.map(OsStr::to_owned) });
+    Ok(())
 }
 
 /// `-nographic`.
@@ -101,7 +117,8 @@ pub(super) fn audio(draft: &mut Draft<'_>, group: &Group) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{assert_harmless, assert_not_served, line};
+    use super::super::resource::Kind;
+    use super::super::testing::{assert_harmless, assert_not_served, line, names};
 
     #[test]
     fn no_display_names_nothing() {
@@ -123,13 +140,39 @@ mod tests {
             &["-display", "gtk"],
             &["-display", "default"],
             &["-display", "sdl,gl=on"],
-            &["-display", "curses"],
-            &["-display", "egl-headless,rendernode=/dev/dri/renderD128"],
+            &["-display", "egl-headless,rendernode=/dev/fdset/1"],
             &["-display", r#"{"type":"dbus","p2p":true}"#],
             &["-display", "spice-app"],
             &["-audiodev", "pa,id=a,server=/x"],
             &["-audiodev", "oss,id=a,out.dev=/dev/dsp"],
         ]);
+    }
+
+    #[test]
+    fn the_node_that_draws_is_named_or_found() {
+        let named = r#"{"type":"egl-headless","rendernode":"/dev/dri/renderD129"}"#;
+        for words in [
+            &["-display", "egl-headless,rendernode=/dev/dri/renderD129"][..],
+            &["-display", named],
+            &["-spice", "gl=on,unix=on,addr=s,rendernode=/dev/dri/renderD129"],
+        ] {
+            let found = line(words).unwrap();
+            assert_eq!(names(&found), [("/dev/dri/renderD129", &Kind::Device)], "{words:?}");
+            assert_eq!(found.render_nodes[0].path.as_deref(), Some("/dev/dri/renderD129".as_ref()), "{words:?}");
+        }
+        for words in [["-display", "egl-headless"], ["-display", "egl-headless,gl=es"], ["-spice", "gl=on"]] {
+            let found = line(&words).unwrap();
+            assert!(found.resources.is_empty() && found.render_nodes[0].path.is_none(), "{words:?}");
+        }
+        assert!(line(&["-spice", "gl=off,port=1"]).unwrap().render_nodes.is_empty());
+    }
+
+    #[test]
+    fn a_terminal_is_drawn_on() {
+        for words in [["-display", "curses"], ["-display", "curses,charset=CP850"]] {
+            assert!(line(&words).unwrap().curses, "{words:?}");
+        }
+        assert!(!line(&["-display", "none"]).unwrap().curses);
     }
 
     #[test]

@@ -59,8 +59,8 @@ pub use self::nbd::take_socket;
 pub use self::network::{Addresses, Card, DatagramNetwork, HostPort, Network, Script, Source, Vhost};
 pub use self::program::Program;
 pub use self::resource::{
-    Access, Backing, CommandLine, CommitInto, Descriptor, Image, IncomingCommand, Kind, Resource, SecurityModel,
-    SharedFolder, VfioDevice,
+    Access, Backing, CommandLine, CommitInto, Descriptor, Image, IncomingCommand, Kind, RenderNode, Resource,
+    SecurityModel, SharedFolder, VfioDevice,
 };
 pub use self::run_as::{NewRoot, RunAs};
 

@@ -30,6 +30,10 @@ pub struct CommandLine {
     pub internet: bool,
     /// Folders that are shared with the guest.
     pub shared_folders: Vec<SharedFolder>,
+    /// Where graphics libraries draw (`-display egl-headless`, `-spice gl=on`), in the order of the words.
+    pub render_nodes: Vec<RenderNode>,
+    /// The guest's screen is drawn on the caller's terminal (`-display curses`).
+    pub curses: bool,
     /// QEMU opens pseudo-terminals (`-chardev pty`).
     pub terminals: bool,
     /// Places in `argv` of words that are not executed, for the broker does what they say.
@@ -130,6 +134,15 @@ pub struct VfioDevice {
     pub path: OsString,
     /// Opened by itself, for an `iommufd` object, and not by its group.
     pub by_iommufd: bool,
+}
+
+/// A graphics device that QEMU draws with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RenderNode {
+    /// The option that asks for it, as typed, for messages.
+    pub option: String,
+    /// Its node, which is a resource too (`rendernode=`); none: the first of the host's that QEMU can open.
+    pub path: Option<OsString>,
 }
 
 /// `-incoming exec:COMMAND`: the broker runs the command, and QEMU reads its output.

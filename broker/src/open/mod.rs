@@ -8,4 +8,5 @@ pub mod net;
 pub mod output;
 pub mod pin;
 pub mod private;
+pub mod render_node;
 pub mod terminal;

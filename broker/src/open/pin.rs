@@ -102,6 +102,14 @@ impl Pin {
         (self.file_type() == FileType::BlockDevice).then_some(numbers)
     }
 
+    /// The same of a character device node.
+    #[must_use]
+    pub fn character_device(&self) -> Option<(u32, u32)> {
+        let device = self.status.st_rdev;
+        let numbers = (rustix::fs::major(device), rustix::fs::minor(device));
+        (self.file_type() == FileType::CharacterDevice).then_some(numbers)
+    }
+
     /// User and group id of its owner.
     #[must_use]
     pub fn owner(&self) -> (u32, u32) {

@@ -3,6 +3,7 @@
 mod checks;
 mod error;
 mod files;
+mod graphics;
 mod images;
 pub mod networks;
 mod nfs;
@@ -13,6 +14,7 @@ pub mod show;
 pub mod shown;
 pub mod sockets;
 mod targets;
+mod text_screen;
 mod user;
 mod vfio;
 
@@ -236,6 +238,8 @@ impl Plan {
         resources.iter().try_for_each(|resource| self.plan_file(resource))?;
         self.plan_vfio_devices()?;
         self.plan_terminals();
+        self.plan_text_screen(&|name| std::env::var_os(name));
+        self.plan_render_nodes(&|name| std::env::var_os(name))?;
         self.as_image_user(|plan| plan.plan_reopens(options))?;
         self.plan_records(options)?;
         self.plan_networks(options)?;

@@ -37,6 +37,8 @@ struct Shown<'a> {
     incoming_command: Option<Vec<String>>,
     private: Vec<ShownPrivate>,
     shared: Vec<ShownShared>,
+    also_shown: Vec<String>,
+    also_listed: Vec<String>,
     absent: Vec<String>,
     inherited_descriptors: Vec<i32>,
     firmware_folders: Vec<String>,
@@ -176,6 +178,8 @@ fn show(plan: &Plan) -> Shown<'_> {
         }),
         private: private.collect(),
         shared: shared.collect(),
+        also_shown: plan.shown.trees.iter().map(|path| path.display().to_string()).collect(),
+        also_listed: plan.shown.folders.iter().map(|path| path.display().to_string()).collect(),
         absent: plan.absent.iter().map(|(name, _)| String::from_utf8_lossy(name).into_owned()).collect(),
         inherited_descriptors: plan.command.descriptors.iter().copied().collect(),
         firmware_folders: plan.firmware_folders.iter().map(|folder| folder.path.display().to_string()).collect(),
@@ -323,6 +327,12 @@ fn write_words(out: &mut impl Write, shown: &Shown<'_>) -> io::Result<()> {
     for shared in &shown.shared {
         let access = if shared.read_only { "read-only" } else { "to be written" };
         writeln!(out, "share      {} with all beneath it, {access}, by `{}`", shared.at, shared.option)?;
+    }
+    for path in &shown.also_shown {
+        writeln!(out, "show       {path} read-only")?;
+    }
+    for path in &shown.also_listed {
+        writeln!(out, "list       {path}, with nothing in it but what stands here")?;
     }
     for name in &shown.absent {
         writeln!(out, "absent     {name}")?;

@@ -22,6 +22,13 @@ use crate::paths::absolute_path;
 use crate::plan::sockets;
 use crate::serve::folders::Purpose;
 
+/// Switches Mesa's cache of shaders off (docs.mesa3d.org/envvars.html).
+const NO_SHADER_CACHE: &str = "MESA_SHADER_CACHE_DISABLE";
+
+/// Where the loader looks last for a library (ld.so(8)), which an optional one may lack. Of these folders the sandbox has
+/// what it shows.
+const LIBRARIES: [&str; 2] = ["/lib", "/usr/lib"];
+
 impl Start {
     /// The sandbox of this start; `broker` and `life` are the agent's, `own` is the emulator's own connection.
     ///
@@ -145,7 +152,8 @@ impl Start {
         let mut native: Vec<Vec<u8>> = paths.map(bytes).collect();
         native.extend(plan.firmware_folders.iter().map(|folder| folder.name.clone()));
         native.extend(plan.shared.iter().flat_map(|shared| [shared.name.clone(), bytes(&shared.at)]));
-        let private = layout.private.iter().map(|directory| bytes(&directory.at)).collect();
+        let private = layout.private.iter().map(|directory| bytes(&directory.at));
+        let private = private.chain(LIBRARIES.map(Vec::from)).collect();
         Names::new(brokered, native, private)
     }
 
@@ -156,8 +164,12 @@ impl Start {
         let environment = std::env::vars_os()
             .filter(|(name, _)| !has_own || name != OWN_SOCKET)
             .map(|(name, value)| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()));
+        // Mesa would keep compiled shaders in the caller's home, and complain that it cannot.
+        let draws = !self.plan.command.render_nodes.is_empty();
+        let no_cache = (draws && std::env::var_os(NO_SHADER_CACHE).is_none())
+            .then(|| CString::new(format!("{NO_SHADER_CACHE}=true")));
         let own_variable = own.as_ref().map(|socket| CString::new(format!("{OWN_SOCKET}={}", socket.as_raw_fd())));
-        let environment = environment.chain(own_variable);
+        let environment = environment.chain(own_variable).chain(no_cache);
         Ok(Command {
             own_socket: own,
             networks: Vec::new(),

@@ -153,14 +153,22 @@ fn the_emulators_filter_does_what_its_profile_says() -> Result<()> {
 #[test]
 fn what_a_command_line_adds_to_the_profile_is_allowed_and_nothing_more() -> Result<()> {
     need!(Broker, UserNamespaces, Qemu, Landlock);
-    let variant = Variant { io_uring: true, forks: true, shared_folders: true, shared_modes: true, ..variant()? };
+    let variant = Variant {
+        io_uring: true,
+        forks: true,
+        shared_folders: true,
+        shared_modes: true,
+        render_node: true,
+        ..variant()?
+    };
     let ring: Vec<Call> = calls_by_number().into_iter().filter(|call| call.name().starts_with("io_uring_")).collect();
     assert!(ring.iter().all(|call| action(Profile::QemuSystem, &variant, call) == Action::Allow), "{ring:?}");
     let wanted = |variant: &Variant| [calls_by_rule(Profile::QemuSystem, variant), ring.clone()].concat();
     let drive = "file=backing.raw,format=raw,if=none,id=d,readonly=on,aio=io_uring";
     // What counts is that a folder is named.
     let share = "local,mount_tag=t,security_model=none,path=missing";
-    compare_inside(variant, wanted, &["-drive", drive, "-virtfs", share, FORKS])
+    let draws = ["-display", "egl-headless,rendernode=missing"];
+    compare_inside(variant, wanted, &["-drive", drive, "-virtfs", share, draws[0], draws[1], FORKS])
 }
 
 #[cfg(target_arch = "x86_64")]

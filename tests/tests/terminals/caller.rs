@@ -10,22 +10,31 @@ use std::time::{Duration, Instant};
 use rustix::fs::OFlags;
 use rustix::process::Signal;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcsetattr};
-use tests::{During, Error, PATIENCE, Process, Result, broker_binary, is_bare, marked_with, need, until};
+use tests::{
+    During, Error, PATIENCE, Process, Result, Workdir, broker_binary, is_bare, marked_with, need, run_tool, until,
+};
 
 use crate::scene::Terminal;
 
 /// An emulator on a terminal of its own.
-struct AtTerminal {
-    terminal: Terminal,
+pub struct AtTerminal {
+    /// What it was started on.
+    pub terminal: Terminal,
     child: Child,
     marker: String,
     /// The modes and the flags before.
     before: (Termios, OFlags),
+    _workdir: Workdir,
 }
 
 impl AtTerminal {
     /// Starts it, and waits until the terminal is raw and signals are handled.
-    fn start(arguments: &[&str]) -> Result<Self> {
+    pub fn start(arguments: &[&str]) -> Result<Self> {
+        Self::start_as(None, arguments)
+    }
+
+    /// The same as an ordinary user, if one is given and the tests run as root.
+    pub fn start_as(user: Option<u32>, arguments: &[&str]) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let marker = format!("broker-terminal-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let terminal = Terminal::open()?;
@@ -33,20 +42,32 @@ impl AtTerminal {
         assert!(before.0.local_modes.contains(LocalModes::ECHO | LocalModes::ICANON));
         let mut command = Command::new("setsid");
         command.args(["--ctty", "--wait"]);
+        let workdir = Workdir::new()?;
+        let user = user.filter(|_| rustix::process::getuid().is_root());
+        if let Some(user) = user {
+            command.args(["setpriv", "--clear-groups", &format!("--reuid={user}"), &format!("--regid={user}")]);
+        }
         if !is_bare() {
-            command.arg(broker_binary()?).arg("--");
+            let mut broker = broker_binary()?.to_owned();
+            if user.is_some() {
+                // It may lie where only root can go.
+                run_tool(&workdir.files(), "cp", &[&broker.to_string_lossy(), "broker"])?;
+                broker = workdir.path("broker");
+            }
+            command.arg(broker).arg("--");
         }
         let stdio = || terminal.duplicate().map(Stdio::from);
         let child = command
             .args(["qemu-system-x86_64", "-machine", "q35", "-nic", "none", "-S"])
             .args(arguments)
             .env("BROKER_TEST_START", &marker)
+            .env("TERM", "xterm")
             .stdin(stdio()?)
             .stdout(stdio()?)
             .stderr(stdio()?)
             .spawn()
             .during("start the emulator on a terminal")?;
-        let started = Self { terminal, child, marker, before };
+        let started = Self { terminal, child, marker, before, _workdir: workdir };
         started.await_raw()?;
         until(PATIENCE, "the emulator to handle signals", || Ok(started.handles(Signal::TERM).then_some(())))?;
         Ok(started)
@@ -68,19 +89,19 @@ impl AtTerminal {
     }
 
     /// The emulator, which is the process that was started.
-    fn emulator(&self) -> Process {
+    pub fn emulator(&self) -> Process {
         Process(self.child.id())
     }
 
     /// Waits until the emulator and all that was started with it have ended.
-    fn end(&mut self) -> Result<()> {
+    pub fn end(&mut self) -> Result<()> {
         let child = &mut self.child;
         until(PATIENCE, "the emulator's end", || child.try_wait().during("wait for the emulator"))?;
         until(PATIENCE, "the end of its helpers", || Ok(marked_with(&self.marker)?.is_empty().then_some(())))
     }
 
     /// Fails unless the terminal is as it was before.
-    fn assert_given_back(&self, how: &str) -> Result<()> {
+    pub fn assert_given_back(&self, how: &str) -> Result<()> {
         assert_same(&self.before.0, &self.terminal.modes()?, how);
         assert_eq!(self.before.1, self.terminal.flags()?, "{how}");
         Ok(())
@@ -100,7 +121,7 @@ fn assert_same(before: &Termios, after: &Termios, how: &str) {
 }
 
 /// What is shown on a terminal, from now on.
-fn watch(terminal: &Terminal) -> Result<Receiver<String>> {
+pub fn watch(terminal: &Terminal) -> Result<Receiver<String>> {
     let (send, screen) = channel();
     let mut reader = terminal.ours.try_clone().during("duplicate a descriptor")?;
     thread::spawn(move || {
@@ -116,7 +137,7 @@ fn watch(terminal: &Terminal) -> Result<Receiver<String>> {
 }
 
 /// Waits until what was shown holds `text`.
-fn expect(screen: &Receiver<String>, text: &str) -> Result<()> {
+pub fn expect(screen: &Receiver<String>, text: &str) -> Result<()> {
     let (start, mut shown) = (Instant::now(), String::new());
     while !shown.contains(text) {
         match screen.recv_timeout(Duration::from_millis(100)) {

@@ -2,6 +2,7 @@
 //! logs beside them.
 
 mod caller;
+mod curses;
 mod logs;
 mod ports;
 mod ptys;

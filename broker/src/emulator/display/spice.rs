@@ -30,14 +30,16 @@ pub(in super::super) fn read(draft: &mut Draft<'_>, group: &Group) -> Result<(),
 /// Reads all `-spice` together, which QEMU takes for one.
 ///
 /// # Errors
-/// [`Error::NotServed`] for SASL, OpenGL and a UNIX socket without a name, [`Error::Malformed`] for odd values.
+/// [`Error::NotServed`] for SASL and a UNIX socket without a name, [`Error::Malformed`] for odd values.
 pub(in super::super) fn connect(draft: &mut Draft<'_>, groups: &[Group]) -> Result<(), Error> {
     let mut all = groups.iter().filter(|group| group.name == "spice");
     let Some(first) = all.next() else { return Ok(()) };
     let (option, mut pairs) = (first.option.as_str(), first.pairs.clone());
     all.for_each(|group| pairs.extend(group.pairs.clone()));
     address::refuse_switch(option, &pairs, "sasl", "use password-secret=: SASL has files of its own")?;
-    address::refuse_switch(option, &pairs, "gl", "use gl=off: no graphics card is handed in")?;
+    if pairs.switch(option, "gl")? == Some(true) {
+        super::render_node(draft, option, pairs.get("rendernode"))?;
+    }
     let (Some(port), Some(tls_port)) = (port(&pairs, "port"), port(&pairs, "tls-port")) else { return Ok(()) };
     if tls_port.is_some() {
         tls(draft, option, &pairs)?;
@@ -109,11 +111,7 @@ mod tests {
 
     #[test]
     fn what_it_would_open_besides_is_refused() {
-        assert_not_served(&[
-            &["-spice", "port=1,sasl=on"],
-            &["-spice", "unix=on,addr=/x,gl=on,rendernode=/dev/dri/renderD128"],
-            &["-spice", "unix=on"],
-        ]);
+        assert_not_served(&[&["-spice", "port=1,sasl=on"], &["-spice", "unix=on"]]);
     }
 
     #[test]
