@@ -76,7 +76,9 @@ impl Host {
                 .iter()
                 .any(|shared| !shared.read_only && shared.model == SecurityModel::Native),
             sockets: false,
-            render_node: !command.render_nodes.is_empty(),
+            windows: command.window.is_some(),
+            // Libraries of windows look for OpenGL on the display server, and load the same drivers.
+            render_node: !command.render_nodes.is_empty() || command.window.is_some(),
             signals_only_to: signals_only_to(self.abi, pid),
         }
     }

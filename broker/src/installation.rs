@@ -63,6 +63,15 @@ pub fn find(name: &OsStr, environment: &dyn Fn(&str) -> Option<OsString>) -> Res
     Ok(Installation { binary, loader: program.loader, trees: without_nested(trees), links, searched })
 }
 
+/// What an emulator that opens windows needs besides, as it is on the host.
+#[must_use]
+pub fn window_trees(binary: &Path) -> Vec<PathBuf> {
+    let prefix = prefix_of(binary);
+    let found = sandbox_profiles::window_mounts().flat_map(|mount| locate(mount, prefix.as_deref()));
+    let links = top_links();
+    without_nested(found.map(|path| through_links(&path, &links)).collect())
+}
+
 fn find_program(name: &OsStr, path: Option<OsString>) -> Result<PathBuf, Error> {
     let candidates: Vec<PathBuf> = if name.as_bytes().contains(&b'/') {
         vec![PathBuf::from(name)]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::check::reason;
 use crate::source::Mistake;
-use crate::source_mounts::{Absent, Base, Grant, Handled, Mount, Mounts};
+use crate::source_mounts::{Absent, Base, Grant, Handled, Mount, Mounts, Sought, SoughtIn};
 
 /// Checks the whole file and drops the entries of other architectures.
 ///
@@ -21,6 +21,8 @@ pub fn mounts(mut file: Mounts, architecture: &str) -> Result<Mounts, Mistake> {
     unique(file.device.iter().chain(&file.private).map(|named| named.path.clone()))?;
     file.absent.iter().try_for_each(absent)?;
     unique(file.absent.iter().flat_map(|entry| entry.path.iter().chain(&entry.prefix).cloned()))?;
+    file.sought.iter().try_for_each(sought)?;
+    unique(file.sought.iter().map(|entry| format!("{:?} {}", entry.base, entry.path)))?;
     file.handled.iter().try_for_each(|handled| reason(&handled.right, &handled.reason))?;
     unique(file.handled.iter().map(|handled| handled.right.clone()))?;
     file.grant.iter().try_for_each(|grant| self::grant(grant, &file.handled))?;
@@ -33,8 +35,17 @@ fn mount(mount: &Mount) -> Result<(), Mistake> {
     if mount.base == Base::System {
         return absolute(&mount.path);
     }
-    if mount.path.starts_with('/') || mount.path.split('/').any(|part| matches!(part, "" | "." | "..")) {
-        return Err(wrong(&mount.path, "a path beneath the prefix is relative and has no `..`"));
+    relative(&mount.path)
+}
+
+fn sought(entry: &Sought) -> Result<(), Mistake> {
+    reason(&entry.path, &entry.reason)?;
+    if entry.base == SoughtIn::System { absolute(&entry.path) } else { relative(&entry.path) }
+}
+
+fn relative(path: &str) -> Result<(), Mistake> {
+    if path.starts_with('/') || path.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        return Err(wrong(path, "a path beneath another one is relative and has no `..`"));
     }
     Ok(())
 }

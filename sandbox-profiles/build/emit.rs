@@ -4,7 +4,7 @@
 use crate::calls::Calls;
 use crate::check::{Checked, Rule, SIGNAL_TARGET};
 use crate::source::{Action, Argument, Feature, Number, Op};
-use crate::source_mounts::{Mounts, Named};
+use crate::source_mounts::{Mounts, Named, Occasion};
 
 /// The table of system calls, ordered by number.
 #[must_use]
@@ -96,8 +96,13 @@ fn text(number: &Number, label: Option<&str>) -> String {
 pub fn mounts(file: &Mounts) -> String {
     let mounts = file.mount.iter().map(|mount| {
         format!(
-            "base: Base::{:?}, path: {:?}, kind: MountKind::{:?}, optional: {}, reason: {:?}",
-            mount.base, mount.path, mount.kind, mount.optional, mount.reason
+            "base: Base::{:?}, path: {:?}, kind: MountKind::{:?}, optional: {}, windows: {}, reason: {:?}",
+            mount.base,
+            mount.path,
+            mount.kind,
+            mount.optional,
+            mount.when == Some(Occasion::Windows),
+            mount.reason
         )
     });
     let mut out = list("MOUNTS", "Mount", mounts);
@@ -113,6 +118,11 @@ pub fn mounts(file: &Mounts) -> String {
         )
     });
     out.push_str(&list("ABSENT", "Absent", absent));
+    let sought = file
+        .sought
+        .iter()
+        .map(|entry| format!("base: SoughtIn::{:?}, path: {:?}, reason: {:?}", entry.base, entry.path, entry.reason));
+    out.push_str(&list("SOUGHT", "Sought", sought));
     let handled = file
         .handled
         .iter()

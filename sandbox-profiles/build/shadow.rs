@@ -4,7 +4,7 @@
 use crate::check::Rule;
 use crate::source::{Feature, Mistake};
 
-const FEATURES: [Feature; 8] = [
+const FEATURES: [Feature; 9] = [
     Feature::FilterTerminalIoctls,
     Feature::IoUring,
     Feature::SignalsUnscoped,
@@ -12,6 +12,7 @@ const FEATURES: [Feature; 8] = [
     Feature::SharedFolders,
     Feature::SharedModes,
     Feature::Sockets,
+    Feature::Windows,
     Feature::RenderNode,
 ];
 

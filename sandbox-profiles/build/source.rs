@@ -126,6 +126,8 @@ pub enum Feature {
     SharedModes,
     /// The broker makes sockets.
     Sockets,
+    /// The emulator opens windows.
+    Windows,
     /// A graphics device draws.
     RenderNode,
 }

@@ -16,6 +16,8 @@ pub struct Mounts {
     pub private: Vec<Named>,
     /// Names that do not exist in the sandbox, on purpose.
     pub absent: Vec<Absent>,
+    /// Names that libraries of windows look for, and do without.
+    pub sought: Vec<Sought>,
     /// Rights that the ruleset handles.
     pub handled: Vec<Handled>,
     /// Rights that places get.
@@ -36,8 +38,18 @@ pub struct Mount {
     pub optional: bool,
     /// The only architecture that has it.
     pub arch: Option<String>,
+    /// The only kind of start that has it.
+    pub when: Option<Occasion>,
     /// Why it is needed.
     pub reason: String,
+}
+
+/// Which starts have a mount that not all have.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Occasion {
+    /// The emulator opens windows.
+    Windows,
 }
 
 /// See `mounts::Base`.
@@ -102,6 +114,34 @@ pub struct Absent {
     pub prefix: Option<String>,
     /// Who asks for it, and why it need not be there.
     pub reason: String,
+}
+
+/// A name that libraries of windows look for, with all beneath it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sought {
+    /// What the path is relative to.
+    pub base: SoughtIn,
+    /// The path.
+    pub path: String,
+    /// Who asks for it.
+    pub reason: String,
+}
+
+/// See `mounts::SoughtIn`.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum SoughtIn {
+    /// Absolute.
+    System,
+    /// The user's own folder.
+    Home,
+    /// `XDG_CONFIG_HOME`.
+    Config,
+    /// `XDG_CACHE_HOME`.
+    Cache,
+    /// `XDG_DATA_HOME`.
+    Data,
 }
 
 /// A right that the ruleset handles.

@@ -4,6 +4,8 @@
 #![allow(clippy::unnecessary_cast)]
 
 use crate::model::{Action, Comparison, Condition, Feature, Operand, ProfileData, Rule, Width};
-use crate::mounts::{Absent, Base, Device, Grant, Handled, LandlockRight, Mount, MountKind, Place, PrivateFolder};
+use crate::mounts::{
+    Absent, Base, Device, Grant, Handled, LandlockRight, Mount, MountKind, Place, PrivateFolder, Sought, SoughtIn,
+};
 
 include!(concat!(env!("OUT_DIR"), "/profiles.rs"));

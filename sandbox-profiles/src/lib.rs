@@ -25,8 +25,8 @@ pub use compile::{Error, Program, compile};
 pub use explain::{Explanation, explain};
 pub use model::{Action, Comparison, Condition, Feature, Operand, Rule, Variant, Width};
 pub use mounts::{
-    Absent, Base, Device, Grant, Handled, LandlockRight, Mount, MountKind, Place, PrivateFolder, absent, absent_reason,
-    devices, grants, handled_rights, mounts, private_folders,
+    Absent, Base, Device, Grant, Handled, LandlockRight, Mount, MountKind, Place, PrivateFolder, Sought, SoughtIn,
+    absent, absent_reason, devices, grants, handled_rights, mounts, private_folders, sought_by_windows, window_mounts,
 };
 
 use model::ProfileData;

@@ -90,6 +90,8 @@ pub enum Feature {
     SharedModes,
     /// The command line names sockets, which the broker makes for the emulator.
     Sockets,
+    /// The emulator opens windows (`--allow display`).
+    Windows,
     /// The emulator draws on a graphics device of the host (`-display egl-headless`, `-spice gl=on`).
     RenderNode,
 }
@@ -106,6 +108,7 @@ impl Feature {
             Self::SharedFolders => "shared-folders",
             Self::SharedModes => "shared-modes",
             Self::Sockets => "sockets",
+            Self::Windows => "windows",
             Self::RenderNode => "render-node",
         }
     }
@@ -129,6 +132,8 @@ pub struct Variant {
     pub shared_modes: bool,
     /// Make sockets, bind and connect them: the broker's, for a command line that names some.
     pub sockets: bool,
+    /// Answer what libraries of windows ask for and do without, and tell nobody.
+    pub windows: bool,
     /// Answer what graphics drivers ask for: whether two descriptors have one file open, and priorities of threads, which
     /// they do without.
     pub render_node: bool,
@@ -149,6 +154,7 @@ impl Variant {
             Feature::SharedFolders => self.shared_folders,
             Feature::SharedModes => self.shared_modes,
             Feature::Sockets => self.sockets,
+            Feature::Windows => self.windows,
             Feature::RenderNode => self.render_node,
         }
     }

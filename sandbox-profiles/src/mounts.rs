@@ -35,6 +35,8 @@ pub struct Mount {
     pub kind: MountKind,
     /// Whether a host that lacks it is fine.
     pub optional: bool,
+    /// Whether only an emulator that opens windows needs it.
+    pub windows: bool,
     /// Why the emulator needs it.
     pub reason: &'static str,
 }
@@ -66,6 +68,33 @@ pub struct Absent {
     /// Whether all names that begin so are meant.
     pub prefix: bool,
     /// Who asks, and why it may be missing.
+    pub reason: &'static str,
+}
+
+/// What the path of a [`Sought`] is relative to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SoughtIn {
+    /// Nothing: the path is absolute.
+    System,
+    /// `HOME`.
+    Home,
+    /// `XDG_CONFIG_HOME`, else `.config` in `HOME` (XDG Base Directory Specification).
+    Config,
+    /// `XDG_CACHE_HOME`, else `.cache` there.
+    Cache,
+    /// `XDG_DATA_HOME`, else `.local/share` there.
+    Data,
+}
+
+/// A name that libraries of windows look for, with all beneath it. The sandbox answers for what it shows there; the rest is
+/// missing, and no operator needs to hear of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sought {
+    /// What the path is relative to.
+    pub base: SoughtIn,
+    /// The path.
+    pub path: &'static str,
+    /// Who asks for it.
     pub reason: &'static str,
 }
 
@@ -156,9 +185,14 @@ pub struct Grant {
     pub reason: &'static str,
 }
 
-/// What the sandbox mounts read-only.
+/// What every sandbox mounts read-only.
 pub fn mounts() -> impl Iterator<Item = &'static Mount> {
-    generated::MOUNTS.iter()
+    generated::MOUNTS.iter().filter(|mount| !mount.windows)
+}
+
+/// What the sandbox of an emulator that opens windows mounts read-only besides.
+pub fn window_mounts() -> impl Iterator<Item = &'static Mount> {
+    generated::MOUNTS.iter().filter(|mount| mount.windows)
 }
 
 /// The nodes of the private `/dev`.
@@ -174,6 +208,11 @@ pub fn private_folders() -> impl Iterator<Item = &'static PrivateFolder> {
 /// The names that are missing on purpose.
 pub fn absent() -> impl Iterator<Item = &'static Absent> {
     generated::ABSENT.iter()
+}
+
+/// What libraries of windows look for, and do without where the sandbox does not show it.
+pub fn sought_by_windows() -> impl Iterator<Item = &'static Sought> {
+    generated::SOUGHT.iter()
 }
 
 /// Why the sandbox does not have this name, if that is on purpose. The name is compared as it was

@@ -33,6 +33,7 @@ fn programs(profile: Profile) -> Vec<(Variant, Program)> {
                     shared_folders: io_uring,
                     shared_modes: io_uring,
                     sockets: io_uring,
+                    windows: io_uring,
                     render_node: io_uring,
                     signals_only_to,
                 };

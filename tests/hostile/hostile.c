@@ -21,6 +21,7 @@ static const struct {
     {"everybody", attack_everybody},
     {"sockets", attack_sockets},
     {"granted-sockets", attack_granted_sockets},
+    {"windows", attack_windows},
     {"terminal", attack_terminal},
     {"interfaces", attack_interfaces},
     {"datagrams", attack_datagrams},

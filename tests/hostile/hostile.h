@@ -58,6 +58,7 @@ void attack_processes(void);
 void attack_everybody(void);
 void attack_sockets(void);
 void attack_granted_sockets(void);
+void attack_windows(void);
 void attack_terminal(void);
 void attack_interfaces(void);
 void attack_datagrams(void);

@@ -60,6 +60,8 @@ pub enum Need {
     Tun,
     /// An ordinary user may make user namespaces.
     UserNamespaces,
+    /// QEMU's windows (Debian's `qemu-system-gui`), `Xvfb` and `xwininfo`.
+    Windows,
     /// A kernel with vhost-net: `/dev/vhost-net` opens.
     VhostNet,
 }
@@ -95,6 +97,7 @@ impl fmt::Display for Need {
             Self::Tun => "tun",
             Self::UserNamespaces => "user-namespaces",
             Self::VhostNet => "vhost-net",
+            Self::Windows => "windows",
         })
     }
 }
@@ -156,6 +159,7 @@ pub fn is_met(need: Need) -> bool {
         Need::Tools => TOOLS.iter().all(|tool| succeeds(tool, &["--version"])),
         Need::Tun => Network::new().is_ok_and(|network| network.ip("tuntap add dev t0 mode tap").is_ok()),
         Need::UserNamespaces => user_namespaces_work(),
+        Need::Windows => has_windows(),
         Need::VhostNet => opens_for_writing("/dev/vhost-net"),
     }
 }
@@ -163,6 +167,12 @@ pub fn is_met(need: Need) -> bool {
 /// Whether a file is there and may be written.
 fn opens_for_writing(path: impl AsRef<Path>) -> bool {
     fs::OpenOptions::new().read(true).write(true).open(path).is_ok()
+}
+
+/// Whether QEMU has its modules for windows, and there is an X server for them.
+fn has_windows() -> bool {
+    let has_both = ["gtk", "sdl"].iter().all(|kind| lists("-display", kind));
+    has_both && succeeds("Xvfb", &["-help"]) && succeeds("xwininfo", &["-version"])
 }
 
 /// Whether QEMU has this value of an option, by the list that it prints.

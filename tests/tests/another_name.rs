@@ -141,6 +141,21 @@ fn the_file_says_which_program_and_which_options() -> Result<()> {
 }
 
 #[test]
+fn the_file_allows_windows_to_one_guest() -> Result<()> {
+    need!(Broker, Qemu, Landlock, Root);
+    let scene = Scene::new()?;
+    let file = "[guest.desk]\noptions = ['--allow', 'display']\n";
+    let start =
+        |name: &str| scene.configured(file, &["-machine", "none", "-display", "gtk", "-name", name, "-version"]);
+    let desk = start("desk")?;
+    assert_eq!(desk.status.code(), Some(0), "{}", text(&desk.stderr));
+    let other = start("other")?;
+    assert_eq!(other.status.code(), Some(125), "{}", text(&other.stderr));
+    assert!(text(&other.stderr).contains("add --allow display"), "{}", text(&other.stderr));
+    Ok(())
+}
+
+#[test]
 fn a_file_that_is_not_understood_stops_the_start() -> Result<()> {
     need!(Broker, Qemu, Landlock, Root);
     let scene = Scene::new()?;

@@ -79,12 +79,5 @@ fn internet6(rest: &[u8]) -> Result<SocketAddress, Errno> {
     Ok(SocketAddress::V6 { ip: *ip, port: u16::from_be_bytes(*port), scope: u32::from_ne_bytes(*scope) })
 }
 
-/// Whether this is where a library asks a service of the host that the sandbox does not have, and does without.
-#[must_use]
-pub fn is_absent(address: &SocketAddress) -> bool {
-    let SocketAddress::Unix(name) = address else { return false };
-    sandbox_profiles::absent_reason(name.as_bytes()).is_some()
-}
-
 #[cfg(test)]
 mod tests;

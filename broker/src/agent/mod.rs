@@ -223,7 +223,7 @@ impl<'a> Agent<'a> {
         let thread = thread_of(notification)?;
         let address = address::read(thread, call)?;
         let Some(address) = address else { return Ok(Step::Refuse(Errno::EPERM)) };
-        if address::is_absent(&address) {
+        if self.names.is_unreached(&address) {
             return Ok(Step::Refuse(Errno::ENOENT));
         }
         let process = self.leaders.process_of(thread)?;

@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::path::Path;
 
+use protocol::SocketAddress;
+
 use crate::paths::absolute;
 
 /// The agent's view of names. It decides nothing about access: a name that is looked up natively gets what the mount
@@ -15,6 +17,8 @@ pub struct Names {
     native: Vec<Vec<u8>>,
     /// Folders that the emulator may write. What is not a file of the broker's there is the sandbox's.
     private: Vec<Vec<u8>>,
+    /// Addresses of UNIX sockets, an abstract one with its NUL, behind which there is nothing, and nobody is told.
+    unreached: Vec<Vec<u8>>,
 }
 
 /// Who looks up a name.
@@ -34,7 +38,21 @@ impl Names {
     /// tree; what is beneath a `private` one goes there if the broker does not know it; all others go to the broker.
     #[must_use]
     pub fn new(brokered: HashSet<Vec<u8>>, native: Vec<Vec<u8>>, private: Vec<Vec<u8>>) -> Self {
-        Self { brokered, native, private }
+        Self { brokered, native, private, unreached: Vec::new() }
+    }
+
+    /// The same names, and UNIX sockets that libraries do without.
+    #[must_use]
+    pub fn with_unreached(self, unreached: Vec<Vec<u8>>) -> Self {
+        Self { unreached, ..self }
+    }
+
+    /// Whether `address` is where a library asks a service of the host that the sandbox does not have, and does without.
+    #[must_use]
+    pub fn is_unreached(&self, address: &SocketAddress) -> bool {
+        let SocketAddress::Unix(name) = address else { return false };
+        let name = name.as_bytes();
+        sandbox_profiles::absent_reason(name).is_some() || self.unreached.iter().any(|known| known == name)
     }
 
     /// Who looks `name` up.
@@ -67,6 +85,8 @@ fn is_at_or_beneath(name: &[u8], path: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use protocol::UnixName;
+
     use super::*;
 
     #[test]
@@ -82,5 +102,17 @@ mod tests {
             assert_eq!(names.place_of(brokered), Place::Brokered, "{}", brokered.escape_ascii());
         }
         assert_eq!(names.place_of(b"/tmp/vl.abc"), Place::Private);
+    }
+
+    #[test]
+    fn services_that_are_out_of_reach_are_known_by_their_whole_address() {
+        let names = Names::default().with_unreached(vec![b"/run/user/0/bus".to_vec(), b"\0/tmp/dbus".to_vec()]);
+        let is_unreached = |name: &[u8]| names.is_unreached(&SocketAddress::Unix(UnixName::new(name).unwrap()));
+        for name in [&b"/run/user/0/bus"[..], b"\0/tmp/dbus", b"/run/nscd/socket"] {
+            assert!(is_unreached(name), "{}", name.escape_ascii());
+        }
+        for name in [&b"/run/user/0/bus2"[..], b"/tmp/dbus", b"\0/tmp/dbus\0"] {
+            assert!(!is_unreached(name), "{}", name.escape_ascii());
+        }
     }
 }

@@ -38,7 +38,12 @@ pub fn request(name: &str, argv: Vec<OsString>) -> Result<Request, Error> {
     let environment = |variable: &str| std::env::var_os(variable);
     let files = Files::of_this_host(&environment)?;
     // A line that cannot be understood is refused later, with the same words as ever.
-    let guest = || emulator::parse(&argv, &|path| std::fs::read(path)).ok().and_then(|line| line.guest_name);
+    // Read for its name alone: what is allowed stands in what is looked up by it.
+    let all = emulator::Allowed { windows: true };
+    let guest = || {
+        let line = emulator::parse_allowing(&argv, &|path| std::fs::read(path), all);
+        line.ok().and_then(|line| line.guest_name)
+    };
     let settings = files.settings(name, guest)?;
     let binary = match settings.binary {
         Some(binary) => binary,

@@ -23,6 +23,7 @@ enum Allowance {
     Commit(PathBuf),
     Create(PathBuf),
     Attach(PathBuf),
+    Display,
 }
 
 /// What running takes.
@@ -49,7 +50,8 @@ pub struct Run {
     #[arg(long, value_name = "DIR")]
     medium_dir: Vec<PathBuf>,
     /// What the emulator may do while the guest runs: commit, into any backing file; commit=PATH, into that one;
-    /// create=DIR, make new files beneath DIR; attach=DIR, read and write the regular files beneath DIR
+    /// create=DIR, make new files beneath DIR; attach=DIR, read and write the regular files beneath DIR; display, open
+    /// windows on the desktop of who starts it
     #[arg(long, value_name = "WHAT", value_parser = parse_allowance)]
     allow: Vec<Allowance>,
     /// Files that were created for the guest and exist, at a time
@@ -132,6 +134,7 @@ fn options(run: &Run) -> Options {
             Allowance::Commit(path) => options.commits.named.push(path.clone()),
             Allowance::Create(folder) => options.creation_folders.push(folder.clone()),
             Allowance::Attach(folder) => options.attachment_folders.push(folder.clone()),
+            Allowance::Display => options.allowed.windows = true,
         }
     }
     options
@@ -148,10 +151,11 @@ fn parse_connect(address: OsString) -> Result<Endpoint, String> {
 fn parse_allowance(text: &str) -> Result<Allowance, String> {
     match text.split_once('=') {
         None if text == "commit" => Ok(Allowance::AnyCommit),
+        None if text == "display" => Ok(Allowance::Display),
         Some(("commit", path)) if !path.is_empty() => Ok(Allowance::Commit(path.into())),
         Some(("create", folder)) if !folder.is_empty() => Ok(Allowance::Create(folder.into())),
         Some(("attach", folder)) if !folder.is_empty() => Ok(Allowance::Attach(folder.into())),
-        _ => Err("say commit, commit=PATH, create=DIR or attach=DIR".into()),
+        _ => Err("say commit, commit=PATH, create=DIR, attach=DIR or display".into()),
     }
 }
 

@@ -3,6 +3,7 @@
 //! Sources: `default_net` in `qemu_init` and `qemu_setup_display` in QEMU's `system/vl.c`.
 
 use super::draft::Draft;
+use super::resource::Window;
 
 /// Spells out two of QEMU's defaults that reach outside: user networking, and a window or a VNC server.
 pub(super) fn add(draft: &mut Draft<'_>) {
@@ -15,10 +16,12 @@ pub(super) fn add(draft: &mut Draft<'_>) {
             "no network is named, and QEMU's default one is not served: added -nic none",
         );
     }
-    if !draft.display {
+    if !draft.display && draft.windows {
+        draft.line.window = Some(Window::Default);
+    } else if !draft.display {
         draft.add_default(
             ["-display", "none"],
-            "no display is named, and QEMU's default one cannot be reached: added -display none",
+            "no display is named, and QEMU's default one cannot be reached: added -display none; for a window, add --allow display",
         );
     }
 }

@@ -1,4 +1,5 @@
-//! Displays and sound: no screen, the caller's terminal, a graphics device of the host that draws unseen. Windows and sound servers are not within reach of the sandbox.
+//! Displays and sound: no screen, the caller's terminal, a graphics device of the host that draws unseen, and windows,
+//! which are for the operator to allow. Sound servers are not within reach of the sandbox.
 
 pub(super) mod spice;
 pub(super) mod vnc;
@@ -9,18 +10,24 @@ use std::os::unix::ffi::OsStrExt;
 use super::draft::{Draft, Group, OpenedBy};
 use super::error::Error;
 use super::json;
-use super::resource::{Kind, RenderNode};
+use super::resource::{Kind, RenderNode, Window};
 use super::value::{Pairs, is_help};
 
 const NO_WINDOW: &str = "use -vnc, -spice, -display none or -nographic";
+
+/// The same for displays that the operator can allow.
+const NO_SERVER: &str = "add --allow display, or use -vnc, -spice, -display none or -nographic";
+
+/// Displays that are windows of the operator's desktop.
+const WINDOWS: [(&str, Window); 3] = [("default", Window::Default), ("gtk", Window::Gtk), ("sdl", Window::Sdl)];
 
 /// Displays that are not to be had (`DisplayType` in `qapi/ui.json`), and what is instead.
 const DISPLAYS: &[(&str, &str)] = &[
     ("cocoa", NO_WINDOW),
     ("dbus", "use -display none: no D-Bus is within reach"),
-    ("default", NO_WINDOW),
-    ("gtk", NO_WINDOW),
-    ("sdl", NO_WINDOW),
+    ("default", NO_SERVER),
+    ("gtk", NO_SERVER),
+    ("sdl", NO_SERVER),
     ("spice-app", "use -display none: the viewer that it starts would be outside"),
 ];
 
@@ -30,9 +37,12 @@ const SOUND: &[&str] = &["alsa", "coreaudio", "dbus", "dsound", "jack", "oss", "
 /// `-display`.
 ///
 /// # Errors
-/// [`Error::NotServed`] for every display but `none`, `curses`, `egl-headless` and `vnc=`.
+/// [`Error::NotServed`] for every display but `none`, `curses`, `egl-headless`, `vnc=`, and the windows that the operator
+/// allows.
 pub(super) fn display(draft: &mut Draft<'_>, option: &str, value: &OsStr) -> Result<(), Error> {
     draft.display = true;
+    // The last one counts.
+    draft.line.window = None;
     if is_help(value) {
         draft.line.informational = true;
         return Ok(());
@@ -57,6 +67,9 @@ pub(super) fn display(draft: &mut Draft<'_>, option: &str, value: &OsStr) -> Res
         Some("egl-headless") => render_node(draft, option, pairs.get("rendernode")),
         kind => {
             let kind = kind.unwrap_or_default();
+            if let Some((_, found)) = WINDOWS.iter().find(|(name, _)| draft.windows && *name == kind) {
+                return window(draft, option, &pairs, *found);
+            }
             let what = format!("the display {kind}");
             Err(match DISPLAYS.iter().find(|(name, _)| *name == kind) {
                 Some((_, instead)) => Error::not_served(option, what, *instead),
@@ -64,6 +77,16 @@ pub(super) fn display(draft: &mut Draft<'_>, option: &str, value: &OsStr) -> Res
             })
         }
     }
+}
+
+/// A window, which the operator has allowed.
+fn window(draft: &mut Draft<'_>, option: &str, pairs: &Pairs, kind: Window) -> Result<(), Error> {
+    if let Some(gl) = pairs.text("gl").filter(|gl| !matches!(*gl, "off" | "no" | "false" | "n")) {
+        let instead = "leave gl out: no graphics device of the host is handed in to a window";
+        return Err(Error::not_served(option, format!("gl={gl}"), instead));
+    }
+    draft.line.window = Some(kind);
+    Ok(())
 }
 
 /// Notes that graphics libraries draw on the node `path`, or on the first that QEMU finds (`qemu_drm_rendernode_open` in
@@ -117,8 +140,12 @@ pub(super) fn audio(draft: &mut Draft<'_>, group: &Group) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::resource::Kind;
+    use std::ffi::OsString;
+    use std::path::Path;
+
     use super::super::testing::{assert_harmless, assert_not_served, line, names};
+    use super::super::{Allowed, parse_allowing};
+    use super::*;
 
     #[test]
     fn no_display_names_nothing() {
@@ -146,6 +173,32 @@ mod tests {
             &["-audiodev", "pa,id=a,server=/x"],
             &["-audiodev", "oss,id=a,out.dev=/dev/dsp"],
         ]);
+    }
+
+    #[test]
+    fn windows_are_opened_where_the_operator_allows_it() {
+        let windows = |words: &[&str]| {
+            let argv: Vec<OsString> = std::iter::once(&"q").chain(words).map(OsString::from).collect();
+            let no_files = |_: &Path| Err(std::io::ErrorKind::NotFound.into());
+            parse_allowing(&argv, &no_files, Allowed { windows: true })
+        };
+        for (words, window) in [
+            (&["-display", "gtk"][..], Some(Window::Gtk)),
+            (&["-display", "sdl,gl=off,grab-mod=rctrl"], Some(Window::Sdl)),
+            (&["-display", r#"{"type":"gtk","show-tabs":true}"#], Some(Window::Gtk)),
+            (&["-display", "default"], Some(Window::Default)),
+            (&[], Some(Window::Default)),
+            (&["-display", "gtk", "-display", "none"], None),
+            (&["-vnc", "none"], None),
+            (&["-nographic"], None),
+        ] {
+            let found = windows(words).unwrap();
+            assert_eq!(found.window, window, "{words:?}");
+            assert!(!found.argv.iter().skip(words.len() + 1).any(|word| word == "-display"), "{words:?}");
+        }
+        for words in [["-display", "gtk,gl=on"], ["-display", "sdl,gl=es"], ["-display", "spice-app"]] {
+            assert!(matches!(windows(&words), Err(Error::NotServed { known: true, .. })), "{words:?}");
+        }
     }
 
     #[test]

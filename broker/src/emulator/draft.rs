@@ -33,6 +33,8 @@ pub(super) struct Draft<'a> {
     pub(super) no_defaults: bool,
     /// A network option stands on the command line.
     pub(super) network: bool,
+    /// The operator lets QEMU open a window.
+    pub(super) windows: bool,
     /// A display option stands on the command line.
     pub(super) display: bool,
     /// An accelerator is named.
@@ -90,6 +92,7 @@ impl<'a> Draft<'a> {
             snapshot: false,
             no_defaults: false,
             network: false,
+            windows: false,
             display: false,
             accelerator: false,
             logs_of_threads: false,

@@ -60,7 +60,7 @@ pub use self::network::{Addresses, Card, DatagramNetwork, HostPort, Network, Scr
 pub use self::program::Program;
 pub use self::resource::{
     Access, Backing, CommandLine, CommitInto, Descriptor, Image, IncomingCommand, Kind, RenderNode, Resource,
-    SecurityModel, SharedFolder, VfioDevice,
+    SecurityModel, SharedFolder, VfioDevice, Window,
 };
 pub use self::run_as::{NewRoot, RunAs};
 
@@ -83,6 +83,13 @@ const LISTED: [(&str, Option<&str>); 21] = [
     ("virtfs", Some("fsdriver")),
 ];
 
+/// What an option of the emulator may name only where the operator says so in broker's own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Allowed {
+    /// `--allow display`.
+    pub windows: bool,
+}
+
 /// Reads a command line. `argv` begins with the emulator as typed; `read_config` reads a file that
 /// `-readconfig` names.
 ///
@@ -90,7 +97,20 @@ const LISTED: [(&str, Option<&str>); 21] = [
 /// An [`Error`] that names the option: unknown, without its argument, not to be understood, not served,
 /// or a configuration file that cannot be read.
 pub fn parse(argv: &[OsString], read_config: &dyn Fn(&Path) -> std::io::Result<Vec<u8>>) -> Result<CommandLine, Error> {
+    parse_allowing(argv, read_config, Allowed::default())
+}
+
+/// The same, where the operator allows more than what the sandbox gives every emulator.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_allowing(
+    argv: &[OsString],
+    read_config: &dyn Fn(&Path) -> std::io::Result<Vec<u8>>,
+    allowed: Allowed,
+) -> Result<CommandLine, Error> {
     let mut draft = Draft::new(read_config);
+    draft.windows = allowed.windows;
     read(&mut draft, argv)?;
     Ok(draft.line)
 }

@@ -30,6 +30,8 @@ pub struct CommandLine {
     pub internet: bool,
     /// Folders that are shared with the guest.
     pub shared_folders: Vec<SharedFolder>,
+    /// The library that QEMU opens a window with, where the operator allows one.
+    pub window: Option<Window>,
     /// Where graphics libraries draw (`-display egl-headless`, `-spice gl=on`), in the order of the words.
     pub render_nodes: Vec<RenderNode>,
     /// The guest's screen is drawn on the caller's terminal (`-display curses`).
@@ -134,6 +136,18 @@ pub struct VfioDevice {
     pub path: OsString,
     /// Opened by itself, for an `iommufd` object, and not by its group.
     pub by_iommufd: bool,
+}
+
+/// Which library draws QEMU's window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Window {
+    /// GTK 3.
+    Gtk,
+    /// SDL 2.
+    Sdl,
+    /// The first of the two that is there (`qemu_display_find_default`, QEMU's `ui/console.c`); else QEMU serves VNC on the
+    /// loopback interface.
+    Default,
 }
 
 /// A graphics device that QEMU draws with.

@@ -17,6 +17,7 @@ mod targets;
 mod text_screen;
 mod user;
 mod vfio;
+mod windows;
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::AsFd;
@@ -29,7 +30,7 @@ use protocol::Errno;
 
 use crate::confine::identity::Identity;
 use crate::confine::image_user::ImageUser;
-use crate::emulator::{CommandLine, Endpoint, Resource};
+use crate::emulator::{Allowed, CommandLine, Endpoint, Resource};
 use crate::host::Host;
 use crate::installation::Installation;
 use crate::open::access::needs_override;
@@ -82,6 +83,8 @@ pub struct Options {
     pub bridge_acl: Option<PathBuf>,
     /// `--listen` and `--connect`: sockets that the operator grants beside those of the command line.
     pub endpoints: Vec<Endpoint>,
+    /// `--allow display`.
+    pub allowed: Allowed,
 }
 
 /// All that will be done for one command line.
@@ -233,6 +236,7 @@ impl Plan {
         if self.command.informational {
             return Ok(());
         }
+        self.plan_windows(&|name| std::env::var_os(name));
         let resources = self.command.resources.clone();
         self.as_image_user(|plan| plan.plan_images(&resources, handed, options))?;
         resources.iter().try_for_each(|resource| self.plan_file(resource))?;

@@ -14,6 +14,10 @@ pub struct Shown {
     pub links: Vec<(PathBuf, PathBuf)>,
     /// Folders of the sandbox that may be listed and hold nothing but what is shown or granted in them.
     pub folders: Vec<PathBuf>,
+    /// Names that libraries look for in vain, with all beneath them: the sandbox answers, unless the broker knows the name.
+    pub sought: Vec<PathBuf>,
+    /// UNIX sockets of services that libraries do without; an abstract one has a NUL before it.
+    pub unreached: Vec<Vec<u8>>,
 }
 
 impl Shown {

@@ -152,9 +152,12 @@ impl Start {
         let mut native: Vec<Vec<u8>> = paths.map(bytes).collect();
         native.extend(plan.firmware_folders.iter().map(|folder| folder.name.clone()));
         native.extend(plan.shared.iter().flat_map(|shared| [shared.name.clone(), bytes(&shared.at)]));
-        let private = layout.private.iter().map(|directory| bytes(&directory.at));
+        let private = layout.private.iter().map(|directory| &directory.at).chain(&plan.shown.sought).map(bytes);
         let private = private.chain(LIBRARIES.map(Vec::from)).collect();
-        Names::new(brokered, native, private)
+        // A service that the operator grants by its address is within reach.
+        let is_granted = |address: &Vec<u8>| plan.sockets.iter().any(|grant| grant.place.is_unix(address));
+        let unreached = plan.shown.unreached.iter().filter(|address| !is_granted(address)).cloned().collect();
+        Names::new(brokered, native, private).with_unreached(unreached)
     }
 
     fn command(&self, own: Option<OwnedFd>) -> Result<Command, Error> {

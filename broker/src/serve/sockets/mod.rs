@@ -76,6 +76,18 @@ pub enum SocketPlace {
     Datagram(DatagramPlace),
 }
 
+impl SocketPlace {
+    /// Whether it is the UNIX socket of this absolute path, or, with a NUL before it, of this abstract name.
+    #[must_use]
+    pub fn is_unix(&self, address: &[u8]) -> bool {
+        match self {
+            Self::Path(path) => path.absolute == address,
+            Self::Abstract(name) => address.strip_prefix(b"\0") == Some(name),
+            Self::Inet { .. } | Self::Datagram(_) => false,
+        }
+    }
+}
+
 /// Where datagrams go, and the emulator's end of the pair that the relay carries them through.
 #[derive(Debug)]
 pub struct DatagramPlace {
