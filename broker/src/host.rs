@@ -79,6 +79,7 @@ impl Host {
             windows: command.window.is_some(),
             // Libraries of windows look for OpenGL on the display server, and load the same drivers.
             render_node: !command.render_nodes.is_empty() || command.window.is_some(),
+            usb_host: !command.usb_hosts.is_empty(),
             signals_only_to: signals_only_to(self.abi, pid),
         }
     }

@@ -4,7 +4,7 @@
 use crate::check::Rule;
 use crate::source::{Feature, Mistake};
 
-const FEATURES: [Feature; 9] = [
+const FEATURES: [Feature; 10] = [
     Feature::FilterTerminalIoctls,
     Feature::IoUring,
     Feature::SignalsUnscoped,
@@ -14,6 +14,7 @@ const FEATURES: [Feature; 9] = [
     Feature::Sockets,
     Feature::Windows,
     Feature::RenderNode,
+    Feature::UsbHost,
 ];
 
 /// Looks at each pair of rules for one call that exist together in some variant.

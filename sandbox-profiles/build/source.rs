@@ -130,6 +130,8 @@ pub enum Feature {
     Windows,
     /// A graphics device draws.
     RenderNode,
+    /// Devices of the host's USB buses are taken.
+    UsbHost,
 }
 
 /// One condition on one argument.

@@ -94,6 +94,8 @@ pub enum Feature {
     Windows,
     /// The emulator draws on a graphics device of the host (`-display egl-headless`, `-spice gl=on`).
     RenderNode,
+    /// The command line takes devices of the host's USB buses (`-device usb-host`).
+    UsbHost,
 }
 
 impl Feature {
@@ -110,6 +112,7 @@ impl Feature {
             Self::Sockets => "sockets",
             Self::Windows => "windows",
             Self::RenderNode => "render-node",
+            Self::UsbHost => "usb-host",
         }
     }
 }
@@ -137,6 +140,8 @@ pub struct Variant {
     /// Answer what graphics drivers ask for: whether two descriptors have one file open, and priorities of threads, which
     /// they do without.
     pub render_node: bool,
+    /// Let the library for USB believe that it hears of devices that come and go.
+    pub usb_host: bool,
     /// Signals go to this process (thread group id) only; for kernels whose Landlock has no signal
     /// scope (ABI below 6).
     pub signals_only_to: Option<u32>,
@@ -156,6 +161,7 @@ impl Variant {
             Feature::Sockets => self.sockets,
             Feature::Windows => self.windows,
             Feature::RenderNode => self.render_node,
+            Feature::UsbHost => self.usb_host,
         }
     }
 }

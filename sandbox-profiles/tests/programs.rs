@@ -35,6 +35,7 @@ fn programs(profile: Profile) -> Vec<(Variant, Program)> {
                     sockets: io_uring,
                     windows: io_uring,
                     render_node: io_uring,
+                    usb_host: io_uring,
                     signals_only_to,
                 };
                 out.push((variant, compile(profile, &variant).unwrap()));

@@ -39,7 +39,7 @@ pub use error::{During, Error, Result};
 pub use guest::Guest;
 pub use images::{backing_file, qcow2_over, raw_boot_disk, run_tool, two_level_chain, writes_in};
 pub use libvirt::Libvirt;
-pub use need::{Need, is_met, require};
+pub use need::{Need, USB_DEVICES, is_met, require, usb_stick};
 pub use network::Network;
 pub use network_guest::NetworkGuest;
 pub use process::{Process, ThreadStatus, descendants_of, marked_with};

@@ -58,6 +58,8 @@ pub enum Need {
     Tools,
     /// Taps in network namespaces of the tests' own.
     Tun,
+    /// The USB stick of the test machine with devices (`tests/vm/devices`), on which the tests may write.
+    UsbStick,
     /// An ordinary user may make user namespaces.
     UserNamespaces,
     /// QEMU's windows (Debian's `qemu-system-gui`), `Xvfb` and `xwininfo`.
@@ -68,6 +70,12 @@ pub enum Need {
 
 /// Says which needs must be met, whatever the host: `all`, `all-but:NAME,NAME`, or `NAME,NAME`.
 const REQUIRE: &str = "BROKER_TESTS_REQUIRE";
+
+/// Where the kernel lists the devices of all USB buses.
+pub const USB_DEVICES: &str = "/sys/bus/usb/devices";
+
+/// The serial number that `tests/vm/devices` gives the stick.
+const STICK: &str = "granted";
 
 /// The programs beside the emulator.
 const TOOLS: [&str; 4] = ["qemu-img", "qemu-io", "qemu-nbd", "qemu-storage-daemon"];
@@ -95,6 +103,7 @@ impl fmt::Display for Need {
             Self::Strace => "strace",
             Self::Tools => "tools",
             Self::Tun => "tun",
+            Self::UsbStick => "usb-stick",
             Self::UserNamespaces => "user-namespaces",
             Self::VhostNet => "vhost-net",
             Self::Windows => "windows",
@@ -158,10 +167,19 @@ pub fn is_met(need: Need) -> bool {
         Need::Strace => succeeds("strace", &["-V"]),
         Need::Tools => TOOLS.iter().all(|tool| succeeds(tool, &["--version"])),
         Need::Tun => Network::new().is_ok_and(|network| network.ip("tuntap add dev t0 mode tap").is_ok()),
+        Need::UsbStick => usb_stick().is_some(),
         Need::UserNamespaces => user_namespaces_work(),
         Need::Windows => has_windows(),
         Need::VhostNet => opens_for_writing("/dev/vhost-net"),
     }
+}
+
+/// The name in [`USB_DEVICES`] of the stick that the tests may write.
+#[must_use]
+pub fn usb_stick() -> Option<String> {
+    let says = |of: &Path| fs::read_to_string(of.join("serial")).is_ok_and(|serial| serial.trim() == STICK);
+    let entries = fs::read_dir(USB_DEVICES).ok()?.flatten();
+    entries.filter(|entry| says(&entry.path())).find_map(|entry| entry.file_name().into_string().ok())
 }
 
 /// Whether a file is there and may be written.

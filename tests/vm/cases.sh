@@ -66,5 +66,13 @@ case $kernel in
         modprobe virtio-gpu
         chmod a+rw /dev/dri/renderD128
         test-render_node
+        echo "== a device of the host's USB buses"
+        modprobe -a xhci_pci usb_storage sd_mod
+        tries=0
+        until [ -b /dev/sda ] || [ $tries = 300 ]; do
+            sleep 0.1
+            tries=$((tries + 1))
+        done
+        test-usb_host
         ;;
 esac

@@ -11,14 +11,18 @@ shift 3
 PATH=$PATH:/usr/sbin:/sbin
 memory=2G
 
+run=$(mktemp -d "$kernel/../run.XXXXXX")
+run=$(realpath "$run")
+
 # Devices of this machine that a guest inside it may be given.
 machine="-machine pc"
 case $kernel in
-    */devices) machine=$(sed 's/#.*//' "$here/devices" | tr '\n' ' ') ;;
+    */devices)
+        machine=$(sed -e 's/#.*//' -e "s|@RUN@|$run|g" "$here/devices" | tr '\n' ' ')
+        truncate --size 1M "$run/stick"
+        ;;
 esac
 
-run=$(mktemp -d "$kernel/../run.XXXXXX")
-run=$(realpath "$run")
 processes=
 trap 'kill $processes 2>/dev/null || true; rm -rf "$run"' EXIT
 trap 'exit 143' TERM INT

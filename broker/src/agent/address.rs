@@ -23,18 +23,28 @@ pub enum Purpose {
     Connect,
 }
 
-/// The address that `call` of `thread` gives; `None` for one to connect to that has no family, with which a connected socket
+/// The bytes of the address that `call` of `thread` gives, 128 at most.
+///
+/// # Errors
+/// What the kernel would say: `EFAULT`, `EINVAL` for a length that does not fit. And `EPERM` for memory that must not be read.
+pub fn read(thread: Pid, call: &SocketCall) -> Result<Vec<u8>, Errno> {
+    let length = usize::try_from(call.length).ok().filter(|length| *length <= ADDRESS_MAX).ok_or(Errno::EINVAL)?;
+    memory::read_bytes(thread, call.address, length)
+}
+
+/// Whether this is an address of the kernel's own messages (netlink(7)).
+#[must_use]
+pub fn is_netlink(bytes: &[u8]) -> bool {
+    bytes.first_chunk().is_some_and(|family| i32::from(u16::from_ne_bytes(*family)) == libc::AF_NETLINK)
+}
+
+/// The address that these bytes are; `None` for one to connect to that has no family, with which a connected socket
 /// would be freed for other uses (connect(2)).
 ///
 /// # Errors
-/// What the kernel would say: `EFAULT`, `EINVAL` for a length that does not fit, `EAFNOSUPPORT`. And `EPERM` for a UNIX name
-/// that the kernel would choose, or for memory that must not be read.
-pub fn read(thread: Pid, call: &SocketCall) -> Result<Option<SocketAddress>, Errno> {
-    let length = usize::try_from(call.length).ok().filter(|length| *length <= ADDRESS_MAX).ok_or(Errno::EINVAL)?;
-    parse(&memory::read_bytes(thread, call.address, length)?, call.purpose)
-}
-
-fn parse(bytes: &[u8], purpose: Purpose) -> Result<Option<SocketAddress>, Errno> {
+/// What the kernel would say: `EINVAL` for a length that does not fit, `EAFNOSUPPORT`. And `EPERM` for a UNIX name that the
+/// kernel would choose.
+pub fn parse(bytes: &[u8], purpose: Purpose) -> Result<Option<SocketAddress>, Errno> {
     let (family, rest) = bytes.split_first_chunk::<UNIX_PATH>().ok_or(Errno::EINVAL)?;
     match i32::from(u16::from_ne_bytes(*family)) {
         libc::AF_UNIX => unix(rest),

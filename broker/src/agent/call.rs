@@ -29,6 +29,16 @@ pub enum Call {
     },
     /// Bind a socket, or connect it.
     Socket(SocketCall),
+    /// Make a socket on which the kernel tells of devices that come and go.
+    Uevents {
+        /// `SOCK_CLOEXEC`
+        close_on_exec: bool,
+    },
+    /// Put a packet filter on a socket.
+    PacketFilter {
+        /// The number of the emulator's descriptor.
+        socket: u32,
+    },
     /// Have a socket listen.
     Listen {
         /// The number of the emulator's descriptor.
@@ -84,6 +94,12 @@ impl Call {
             libc::SYS_readlink => Self::ReadLink { path: first },
             libc::SYS_bind => Self::socket(Purpose::Bind, notification),
             libc::SYS_connect => Self::socket(Purpose::Connect, notification),
+            libc::SYS_socket if int(first) == libc::AF_NETLINK => {
+                Self::Uevents { close_on_exec: int(second) & libc::SOCK_CLOEXEC != 0 }
+            }
+            libc::SYS_setsockopt if [int(second), int(third)] == [libc::SOL_SOCKET, libc::SO_ATTACH_FILTER] => {
+                Self::PacketFilter { socket: unsigned(first) }
+            }
             libc::SYS_listen => Self::Listen { socket: unsigned(first), backlog: int(second) },
             libc::SYS_execve | libc::SYS_execveat => Self::Execute,
             libc::SYS_kill | libc::SYS_tgkill => Self::Signal { process: int(first) },

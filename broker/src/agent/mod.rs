@@ -10,6 +10,7 @@ pub mod meaning;
 pub mod memory;
 pub mod names;
 pub mod socket;
+mod uevents;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -70,6 +71,8 @@ enum Verdict {
     Refuse(Errno),
     /// The call returns 0: what it asks for is done.
     Done,
+    /// The call returns the number of this descriptor, close-on-exec or not.
+    Give(OwnedFd, bool),
     Ask(RequestBody, Waiting),
 }
 
@@ -145,6 +148,7 @@ impl<'a> Agent<'a> {
             Verdict::LetRun => seccomp::let_run(self.listener, notification.id),
             Verdict::Refuse(errno) => refuse(self.listener, notification.id, errno),
             Verdict::Done => seccomp::answer_value(self.listener, notification.id, 0),
+            Verdict::Give(descriptor, close_on_exec) => self.hand_over(&descriptor, notification.id, close_on_exec),
             Verdict::Ask(body, waiting) => return self.ask_for(&body, waiting),
         };
         // ENOENT: the caller was killed meanwhile. There is nobody left to answer in any case.
@@ -185,6 +189,8 @@ impl<'a> Agent<'a> {
                 Err(Errno::EPERM) => report(notification, waiting),
                 Ok(Step::Refuse(errno)) | Err(errno) => Verdict::Refuse(errno),
             },
+            Call::Uevents { close_on_exec } => uevents::give(close_on_exec),
+            Call::PacketFilter { socket } => self.attach_filter(notification, socket, waiting),
             Call::Listen { socket, backlog } => match self.listen(notification, socket, backlog) {
                 Ok(()) => Verdict::Done,
                 Err(Errno::EPERM) => report(notification, waiting),
@@ -221,8 +227,11 @@ impl<'a> Agent<'a> {
     /// What follows from the socket of a call and from the address, both of which are looked at once.
     fn look_at_socket(&mut self, notification: &Notification, call: &SocketCall, turn: Turn) -> Result<Step, Errno> {
         let thread = thread_of(notification)?;
-        let address = address::read(thread, call)?;
-        let Some(address) = address else { return Ok(Step::Refuse(Errno::EPERM)) };
+        let bytes = address::read(thread, call)?;
+        if address::is_netlink(&bytes) {
+            return self.name_on_netlink(notification, call);
+        }
+        let Some(address) = address::parse(&bytes, call.purpose)? else { return Ok(Step::Refuse(Errno::EPERM)) };
         if self.names.is_unreached(&address) {
             return Ok(Step::Refuse(Errno::ENOENT));
         }
@@ -256,7 +265,7 @@ impl<'a> Agent<'a> {
     /// Answers a call.
     fn settle(&self, waiting: &Waiting, reply: Reply) {
         let answered = match reply {
-            Reply::Descriptor(descriptor) => self.hand_over(&descriptor, waiting),
+            Reply::Descriptor(descriptor) => self.hand_over(&descriptor, waiting.id, waiting.close_on_exec),
             Reply::Socket { descriptor, number, errno } => self.put_in_place(&descriptor, number, errno, waiting.id),
             Reply::Done => seccomp::answer_value(self.listener, waiting.id, 0),
             Reply::Errno(errno) => refuse(self.listener, waiting.id, errno),
@@ -301,12 +310,12 @@ impl<'a> Agent<'a> {
         }
     }
 
-    fn hand_over(&self, descriptor: &OwnedFd, waiting: &Waiting) -> io::Result<()> {
-        let added = seccomp::answer_descriptor(self.listener, waiting.id, descriptor.as_fd(), waiting.close_on_exec);
+    fn hand_over(&self, descriptor: &OwnedFd, id: u64, close_on_exec: bool) -> io::Result<()> {
+        let added = seccomp::answer_descriptor(self.listener, id, descriptor.as_fd(), close_on_exec);
         // The emulator's table is full: it is told so, in its own words.
         added.or_else(|error| {
             let errno = error.raw_os_error().unwrap_or(libc::EIO);
-            seccomp::answer_errno(self.listener, waiting.id, errno)
+            seccomp::answer_errno(self.listener, id, errno)
         })
     }
 

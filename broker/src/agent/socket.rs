@@ -157,7 +157,7 @@ pub fn listen(process: BorrowedFd<'_>, number: i32, backlog: i32) -> Result<(), 
     Err(Errno::EINVAL)
 }
 
-fn copy(process: BorrowedFd<'_>, number: i32) -> Result<OwnedFd, Errno> {
+pub(super) fn copy(process: BorrowedFd<'_>, number: i32) -> Result<OwnedFd, Errno> {
     rustix::process::pidfd_getfd(process, number, rustix::process::PidfdGetfdFlags::empty()).map_err(errno)
 }
 
@@ -169,7 +169,7 @@ pub fn look_at(process: BorrowedFd<'_>, number: i32, address: &SocketAddress) ->
     examine(copy(process, number)?.as_fd(), address)
 }
 
-fn errno(error: rustix::io::Errno) -> Errno {
+pub(super) fn errno(error: rustix::io::Errno) -> Errno {
     Errno::from_raw(error.raw_os_error())
 }
 

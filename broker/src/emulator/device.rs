@@ -10,18 +10,17 @@ use std::os::unix::ffi::OsStrExt;
 use super::draft::{Draft, Group, OpenedBy};
 use super::error::Error;
 use super::resource::Kind;
+use super::usb_host;
 use super::value::{Pairs, is_help};
 use super::vfio;
 
 const NO_VFIO: &str = "use vfio-pci: devices of other buses are not handed in";
 const IN_DEVICE: &str = "write it into -device vfio-pci";
-const NO_USB: &str = "use usb-redir with a chardev: libusb would look through all of the host's buses";
 const NO_HOST_DEVICE: &str = "leave it out: the host's libraries for it would look through all of its devices";
 
 /// Devices that reach outside by themselves, by the start of their name.
 const DEVICES: &[(&str, &str)] = &[
     ("vfio-", NO_VFIO), // but those of PCI
-    ("usb-host", NO_USB),
     ("usb-mtp", "use -drive with an image"), // a folder of the host
     ("u2f-emulated", NO_HOST_DEVICE),        // a folder of keys
     ("ccid-card-emulated", "use ccid-card-passthru with a chardev"), // NSS data bases
@@ -73,9 +72,6 @@ const PROPERTIES: &[(&str, Property)] = &[
     ("evdev", Property::Device),            // virtio-input-host
     ("hidraw", Property::Device),           // u2f-passthru
     ("vhostdev", Property::Device),         // vhost-vdpa-device
-    ("hostdevice", Property::Later(NO_USB)),
-    ("hostbus", Property::Later(NO_USB)),
-    ("hostport", Property::Later(NO_USB)),
     ("sysfsdev", Property::Later(IN_DEVICE)),
     ("rootdir", Property::Later("use -drive with an image")),
     ("wayland-socket-path", Property::Later("use virtio-gpu")),
@@ -132,6 +128,9 @@ pub(super) fn read(draft: &mut Draft<'_>, group: &Group) -> Result<(), Error> {
     if driver == "u2f-passthru" && pairs.get("hidraw").is_none() {
         return Err(Error::not_served(option, format!("the device {driver}"), NAMED_KEY));
     }
+    if driver == usb_host::DRIVER {
+        usb_host::read(draft, group)?;
+    }
     if taken {
         vfio::read(draft, group)?;
     }
@@ -182,11 +181,16 @@ fn global_property(draft: &mut Draft<'_>, option: &str, key: &str, value: &OsStr
     if vfio::is_name(key) {
         return Err(Error::not_served(option, format!("{key}={}", value.to_string_lossy()), IN_DEVICE));
     }
+    usb_host::refuse_global(option, key)?;
     property(draft, option, key, value)
 }
 
 fn property(draft: &mut Draft<'_>, option: &str, key: &str, value: &OsStr) -> Result<(), Error> {
     let first = key.split('.').next().unwrap_or(key);
+    // Understood together, where the device is.
+    if usb_host::NAMES.contains(&first) {
+        return Ok(());
+    }
     let known = PROPERTIES.iter().find(|(name, _)| *name == first);
     match known.map(|(_, property)| property) {
         Some(Property::Firmware) => draft.firmware(option, value),
@@ -273,7 +277,6 @@ mod tests {
             &["-device", "vfio-ccw,sysfsdev=/sys/x"],
             &["-global", "vfio-pci.host=01:00.0"],
             &["-global", "driver=vfio-pci,property=fd,value=3"],
-            &["-device", "usb-host,vendorid=1"],
             &["-device", "usb-mtp,rootdir=/home"],
             &["-device", "u2f-passthru"],
             &["-device", "ccid-card-emulated"],
@@ -283,6 +286,7 @@ mod tests {
             &["-device", "xen-disk,drive=d"],
             &["-global", "vfio-pci.sysfsdev=/sys/x"],
             &["-global", "driver=usb-host,property=hostdevice,value=/dev/bus/usb/1/2"],
+            &["-global", "usb-host.vendorid=1"],
         ]);
         assert!(line(&["-global", "nonsense"]).is_err());
     }

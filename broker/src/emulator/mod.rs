@@ -46,6 +46,7 @@ mod table;
 #[cfg(test)]
 mod testing;
 mod tool;
+mod usb_host;
 mod value;
 mod vfio;
 
@@ -60,7 +61,7 @@ pub use self::network::{Addresses, Card, DatagramNetwork, HostPort, Network, Scr
 pub use self::program::Program;
 pub use self::resource::{
     Access, Backing, CommandLine, CommitInto, Descriptor, Image, IncomingCommand, Kind, RenderNode, Resource,
-    SecurityModel, SharedFolder, VfioDevice, Window,
+    SecurityModel, SharedFolder, UsbHost, UsbMatch, UsbName, VfioDevice, Window,
 };
 pub use self::run_as::{NewRoot, RunAs};
 

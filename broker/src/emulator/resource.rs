@@ -9,6 +9,7 @@ use super::endpoint::Endpoint;
 pub use super::network::{DatagramNetwork, Network};
 use super::program::Program;
 use super::run_as::{NewRoot, RunAs};
+pub use super::usb_host::{UsbHost, UsbMatch, UsbName};
 
 /// An emulator's command line, understood.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub struct CommandLine {
     pub render_nodes: Vec<RenderNode>,
     /// The guest's screen is drawn on the caller's terminal (`-display curses`).
     pub curses: bool,
+    /// Devices of the host's USB buses that the guest is given.
+    pub usb_hosts: Vec<UsbHost>,
     /// QEMU opens pseudo-terminals (`-chardev pty`).
     pub terminals: bool,
     /// Places in `argv` of words that are not executed, for the broker does what they say.

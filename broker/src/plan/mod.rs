@@ -15,6 +15,7 @@ pub mod shown;
 pub mod sockets;
 mod targets;
 mod text_screen;
+mod usb;
 mod user;
 mod vfio;
 mod windows;
@@ -241,6 +242,7 @@ impl Plan {
         self.as_image_user(|plan| plan.plan_images(&resources, handed, options))?;
         resources.iter().try_for_each(|resource| self.plan_file(resource))?;
         self.plan_vfio_devices()?;
+        self.plan_usb()?;
         self.plan_terminals();
         self.plan_text_screen(&|name| std::env::var_os(name));
         self.plan_render_nodes(&|name| std::env::var_os(name))?;
