@@ -132,10 +132,13 @@ fn serve_to_the_end(duties: Duties) -> i32 {
         Ok(parts) => parts,
         Err(error) => return give_up(&Error::Leave(error), &mut audit, &mut setup),
     };
-    if let Err(error) = take_views(&mut parts, &mut setup) {
-        parts.belongings.remove(&parts.grants);
-        return give_up(&error, &mut audit, &mut setup);
-    }
+    let namespace = match take_views(&mut parts, &mut setup) {
+        Ok(namespace) => namespace,
+        Err(error) => {
+            parts.belongings.remove(&parts.grants);
+            return give_up(&error, &mut audit, &mut setup);
+        }
+    };
     drop(setup);
     let Parts { grants, folders, control, sockets, terminals, journal, belongings } = parts;
     let sockets = Sockets::new(sockets, working_directory.clone(), open_timeout);
@@ -148,7 +151,7 @@ fn serve_to_the_end(duties: Duties) -> i32 {
         audit,
         workers,
         links: Links::default(),
-        control: control.map(|socket| Control::new(socket, operator)),
+        control: control.map(|socket| Control::new(socket, operator, namespace)),
         keeper: Some(keeper),
         open_timeout,
         life: Life::Guest { started: Some(started), daemonizes },
@@ -194,11 +197,13 @@ fn settle(start: &Start) -> Result<Workers, Error> {
     Ok(workers)
 }
 
-/// Takes over the read-only views that the other side has made meanwhile, and lets it go on.
-fn take_views(parts: &mut Parts, setup: &mut BrokerEnd) -> Result<(), Error> {
+/// Takes over the read-only views that the other side has made meanwhile, and lets it go on. Returned is its namespace.
+fn take_views(parts: &mut Parts, setup: &mut BrokerEnd) -> Result<(u64, u64), Error> {
+    let namespace = setup.look_at_namespace()?.ok_or(setup_link::Error::BrokerEnded)?;
     let views = setup.take_views()?.ok_or(setup_link::Error::BrokerEnded)?;
     give_views(parts, views)?;
-    Ok(setup.ready()?)
+    setup.ready()?;
+    Ok(namespace)
 }
 
 /// The views come in the order of the grants that are shown, then in that of the folders of media.

@@ -61,7 +61,7 @@ pub fn run(request: &Request) -> Result<Infallible, Error> {
         plan => plan?,
     };
     let audit = request.audit.as_ref().map(open_audit).transpose()?;
-    let start = Start::prepare(plan, request.name.as_deref())?;
+    let start = Start::prepare(plan, request.name.as_deref(), request.binary.is_some())?;
     for notice in &start.plan().notices {
         eprintln!("broker: {notice}");
     }

@@ -131,7 +131,7 @@ pub struct Variant {
     /// Allow new names, times and attributes, which folders that are shared with the guest need. Landlock keeps the names
     /// in those folders.
     pub shared_folders: bool,
-    /// Allow changes of owner and mode, which reach the granted images' modes too.
+    /// Allow changes of owner; ask the agent for those of mode, which natively would reach the granted images' too.
     pub shared_modes: bool,
     /// Make sockets, bind and connect them: the broker's, for a command line that names some.
     pub sockets: bool,

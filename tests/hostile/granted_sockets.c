@@ -185,6 +185,23 @@ static void listen_while_connecting(void)
     close(fresh);
 }
 
+/* Sockets of kinds that the broker makes none of, at addresses that are granted. */
+static void use_other_kinds(void)
+{
+    struct sockaddr_un path = {.sun_family = AF_UNIX, .sun_path = "granted.sock"};
+    int packets = socket(AF_UNIX, SOCK_SEQPACKET, 0), datagrams = socket(AF_UNIX, SOCK_DGRAM, 0);
+    report("kind-packets-bind", CALL(SYS_bind, packets, &path, sizeof path));
+    report("kind-packets-connect", CALL(SYS_connect, packets, &path, sizeof path));
+    report("kind-datagrams-bind", CALL(SYS_bind, datagrams, &path, sizeof path));
+    report("kind-datagrams-connect", CALL(SYS_connect, datagrams, &path, sizeof path));
+    close(packets);
+    close(datagrams);
+    report_descriptor("kind-sctp", socket(AF_INET, SOCK_SEQPACKET, 0));
+    report_descriptor("kind-sctp-v6", socket(AF_INET6, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+    report_descriptor("kind-dccp", socket(AF_INET, 6 /* SOCK_DCCP */, 0));
+    report_descriptor("kind-unused", socket(AF_INET, 15, IPPROTO_TCP));
+}
+
 static void use_paths(void)
 {
     static const char abstract[] = "\0granted.sock";
@@ -198,7 +215,12 @@ static void use_paths(void)
     report("path-listen", listen(one, 5));
     attempt_path("path-taken", SYS_bind, "granted.sock", sizeof "granted.sock");
     wait_for('b');
-    report_descriptor("path-accept", accept(one, NULL, NULL));
+    int client = accept(one, NULL, NULL), process = -1;
+    socklen_t length = sizeof process;
+    report("path-accept", client);
+    report("path-process", CALL(SYS_getsockopt, client, SOL_SOCKET, 77 /* SO_PEERPIDFD */, &process, &length));
+    report("path-process-high-half", CALL(SYS_getsockopt, client, SOL_SOCKET, 0x100000000L | 77, &process, &length));
+    close(client);
     attempt_path("path-connect-foreign", SYS_connect, "foreign.sock", sizeof "foreign.sock");
     attempt_path("path-connect-name-cache", SYS_connect, "/var/run/nscd/socket", sizeof "/var/run/nscd/socket");
     attempt_path("path-connect-log", SYS_connect, "/dev/log", sizeof "/dev/log");
@@ -206,6 +228,19 @@ static void use_paths(void)
     report("unlink-granted", CALL(SYS_unlink, "granted.sock"));
     report("unlink-again", CALL(SYS_unlink, "granted.sock"));
     close(one);
+    /* A name whose socket is gone, as when an agent dies with it: once the broker has closed its copy, too. */
+    close(attempt_path("path-anew", SYS_bind, "granted.sock", sizeof "granted.sock"));
+    struct sockaddr_un path = {.sun_family = AF_UNIX, .sun_path = "granted.sock"};
+    int last = socket(AF_UNIX, SOCK_STREAM, 0);
+    long bound = -1;
+    for (int turn = 0; bound && turn < 1000; turn++) {
+        bound = CALL(SYS_bind, last, &path, sizeof path);
+        usleep(10000);
+    }
+    report("path-dead", bound);
+    attempt_path("path-alive", SYS_bind, "granted.sock", sizeof "granted.sock");
+    report("unlink-last", CALL(SYS_unlink, "granted.sock"));
+    close(last);
 }
 
 static struct sockaddr_in swapped;
@@ -286,6 +321,7 @@ void attack_granted_sockets(void)
     listen_where_granted();
     connect_where_granted();
     listen_while_connecting();
+    use_other_kinds();
     use_paths();
     race();
 }

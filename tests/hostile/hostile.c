@@ -35,6 +35,7 @@ static const struct {
     {"puppet", attack_as_told},
     {"requests", attack_with_requests},
     {"shared", attack_from_a_shared_folder},
+    {"modes", attack_modes},
 };
 
 void give_up(const char *what)

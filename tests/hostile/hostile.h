@@ -71,6 +71,7 @@ void attack_after_the_end(void);
 void attack_as_told(void);
 void attack_with_requests(void);
 void attack_from_a_shared_folder(void);
+void attack_modes(void);
 void hold_lease(const char *path);
 void scan_without_end(const char *path);
 void hold_tap(const char *name, char **words);

@@ -46,6 +46,13 @@ pub enum Call {
         /// How many connections may wait.
         backlog: i32,
     },
+    /// Change the permission bits of a file.
+    ChangeMode {
+        /// Of which.
+        target: ModeTarget,
+        /// The new ones.
+        mode: u32,
+    },
     /// Execute a program.
     Execute,
     /// Send a signal to the process `process`.
@@ -70,8 +77,18 @@ pub struct SocketCall {
     pub length: u32,
 }
 
+/// How a call says which file it means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ModeTarget {
+    /// By the number of the emulator's descriptor.
+    Descriptor(u32),
+    /// By the name at this address.
+    Name(u64),
+}
+
 impl Call {
-    /// Reads a notification. The descriptor argument of the `*at` calls is `AT_FDCWD`: the filter asks about no other.
+    /// Reads a notification. The descriptor argument of the `*at` calls is `AT_FDCWD`, for the filter asks about no other; or,
+    /// of `fchmodat`, one that the only names that are served have no use for.
     #[must_use]
     pub fn of(notification: &Notification) -> Self {
         let [first, second, third, fourth, ..] = notification.data.args;
@@ -101,6 +118,12 @@ impl Call {
                 Self::PacketFilter { socket: unsigned(first) }
             }
             libc::SYS_listen => Self::Listen { socket: unsigned(first), backlog: int(second) },
+            libc::SYS_fchmod => {
+                Self::ChangeMode { target: ModeTarget::Descriptor(unsigned(first)), mode: unsigned(second) }
+            }
+            libc::SYS_fchmodat => Self::ChangeMode { target: ModeTarget::Name(second), mode: unsigned(third) },
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_chmod => Self::ChangeMode { target: ModeTarget::Name(first), mode: unsigned(second) },
             libc::SYS_execve | libc::SYS_execveat => Self::Execute,
             libc::SYS_kill | libc::SYS_tgkill => Self::Signal { process: int(first) },
             _ => Self::Unlisted,

@@ -9,12 +9,13 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use protocol::{ClientHandshake, ClientSession, SocketMode};
 use rustix::fs::{Mode, OFlags};
-use sandbox_profiles::Profile;
+use sandbox_profiles::{Profile, Variant};
 
 use super::Agent;
 use super::names::Names;
 use crate::confine::capabilities::Keep;
 use crate::confine::seccomp;
+use crate::confine::shared_mounts::SharedMounts;
 use crate::host::Host;
 use crate::packets;
 use crate::sys::in_flight::InFlight;
@@ -36,6 +37,8 @@ pub struct Config {
     /// A pidfd of the process that becomes the emulator; none where the emulator forks, and its end shows only on
     /// the listener.
     pub life: Option<OwnedFd>,
+    /// The mounts in which the emulator may change modes; known once they are mounted.
+    pub shared: SharedMounts,
     /// Landlock ABI of the kernel, on which the agents' filter depends.
     pub abi: ABI,
     /// Whether a capability is needed to read the emulator's memory, as under Yama.
@@ -120,7 +123,8 @@ fn confine(config: &Config, link: &OwnedFd) -> io::Result<InFlight> {
     // The emulator must not be able to read, trace or core-dump what answers its calls.
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
     let in_flight = InFlight::new()?;
-    seccomp::install_profile(Profile::Agent, &Host::own_variant(config.abi)).map_err(io::Error::other)?;
+    let variant = Variant { shared_folders: !config.shared.is_empty(), ..Host::own_variant(config.abi) };
+    seccomp::install_profile(Profile::Agent, &variant).map_err(io::Error::other)?;
     Ok(in_flight)
 }
 
@@ -176,7 +180,7 @@ fn run_agent(
     // EINVAL: Linux before 6.6. Answers then take a little longer.
     drop(crate::sys::seccomp::set_sync_wake_up(listener.as_fd()));
     let life = config.life.as_ref().map(AsFd::as_fd);
-    Agent::new(listener.as_fd(), session, life, &config.names, in_flight).serve()
+    Agent::new(listener.as_fd(), session, life, &config.names, in_flight, &config.shared).serve()
 }
 
 fn greet(socket: OwnedFd) -> Result<ClientSession, protocol::Error> {

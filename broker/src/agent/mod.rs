@@ -8,6 +8,7 @@ pub mod keeper;
 pub mod leaders;
 pub mod meaning;
 pub mod memory;
+pub mod mode;
 pub mod names;
 pub mod socket;
 mod uevents;
@@ -20,11 +21,13 @@ use nix::unistd::Pid;
 use protocol::{ClientSession, FileMode, Name, OpenFlags, RefusedCall, ReplyOutcome, RequestBody, RequestId};
 use rustix::event::{PollFd, PollFlags};
 
+use crate::confine::shared_mounts::SharedMounts;
 use crate::sys::in_flight::InFlight;
 use crate::sys::seccomp::{self, Notification};
 use call::{Call, SocketCall};
 use leaders::Leaders;
 use meaning::{Meaning, Reply};
+use mode::Change;
 use names::{Names, Place};
 use socket::Step;
 
@@ -40,6 +43,8 @@ pub struct Agent<'a> {
     pub names: &'a Names,
     /// What was received and not answered yet.
     pub in_flight: &'a InFlight,
+    /// What the emulator may change the modes of.
+    pub shared: &'a SharedMounts,
     /// Requests that the broker has not answered, with the slot of each one's notification.
     waiting: Vec<(RequestId, Waiting)>,
     /// Which processes the emulator's threads belong to.
@@ -85,8 +90,9 @@ impl<'a> Agent<'a> {
         life: Option<BorrowedFd<'a>>,
         names: &'a Names,
         in_flight: &'a InFlight,
+        shared: &'a SharedMounts,
     ) -> Self {
-        Self { listener, session, life, names, in_flight, waiting: Vec::new(), leaders: Leaders::default() }
+        Self { listener, session, life, names, in_flight, shared, waiting: Vec::new(), leaders: Leaders::default() }
     }
 
     /// Serves until the emulator has ended.
@@ -195,6 +201,11 @@ impl<'a> Agent<'a> {
                 Ok(()) => Verdict::Done,
                 Err(Errno::EPERM) => report(notification, waiting),
                 Err(errno) => Verdict::Refuse(errno),
+            },
+            Call::ChangeMode { target, mode } => match self.change_mode(notification, target, mode) {
+                Change::Made => Verdict::Done,
+                Change::Failed(errno) => Verdict::Refuse(errno),
+                Change::Strange => report(notification, waiting),
             },
             // One execve makes this process the emulator; there is no second.
             Call::Execute if self.in_flight.take_execution() => {

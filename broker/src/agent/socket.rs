@@ -157,6 +157,10 @@ pub fn listen(process: BorrowedFd<'_>, number: i32, backlog: i32) -> Result<(), 
     Err(Errno::EINVAL)
 }
 
+/// A copy of the descriptor `number` of `process`.
+///
+/// # Errors
+/// `EBADF`: not open. `EPERM`: the kernel forbids to look at this process. `ESRCH`: it is gone.
 pub(super) fn copy(process: BorrowedFd<'_>, number: i32) -> Result<OwnedFd, Errno> {
     rustix::process::pidfd_getfd(process, number, rustix::process::PidfdGetfdFlags::empty()).map_err(errno)
 }

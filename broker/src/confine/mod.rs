@@ -12,6 +12,7 @@ pub mod namespaces;
 pub mod seccomp;
 pub mod settle;
 pub mod setup_link;
+pub mod shared_mounts;
 
 use std::convert::Infallible;
 use std::ffi::CString;
@@ -65,7 +66,11 @@ pub struct Command {
 ///
 /// # Errors
 /// One variant a step; each says what failed and what would mend it.
-pub fn become_emulator(sandbox: Sandbox, views: Option<Views>, mut broker: SandboxEnd) -> Result<Infallible, Error> {
+pub fn become_emulator(
+    mut sandbox: Sandbox,
+    views: Option<Views>,
+    mut broker: SandboxEnd,
+) -> Result<Infallible, Error> {
     // Groups while there is the right to: in a user namespace with one group nobody can change them.
     sandbox.identity.take_groups()?;
     // A limit as well, for the same reason.
@@ -88,9 +93,10 @@ pub fn become_emulator(sandbox: Sandbox, views: Option<Views>, mut broker: Sandb
         Some(views) => views,
         None => Views::clone_all(&sandbox.layout)?,
     };
+    broker.show_namespace()?;
     broker.hand_over(&views)?;
     // The mounts before Landlock, which forbids to change them from then on.
-    mounts::pivot_into(&sandbox.layout, views)?;
+    sandbox.agent.shared = mounts::pivot_into(&sandbox.layout, views)?;
     namespaces::bring_loopback_up()?;
     identity::limit_resources()?;
     // The broker has settled: from here on nothing outside helps this process any more.

@@ -1,5 +1,6 @@
 //! The root of the sandbox: a fresh tmpfs that holds what the emulator needs, read-only.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use rustix::mount::{
 };
 
 use super::mount_points::{make_character_node, make_directory, make_file, make_link, make_text};
+use super::shared_mounts::{self, SharedMounts};
 use crate::open::pin::Pin;
 use crate::sys::mount::{NO_DEV, NO_EXEC, NO_SUID, READ_ONLY, set_attributes};
 
@@ -192,11 +194,12 @@ fn clone_descriptor(descriptor: BorrowedFd<'_>, recursive: bool) -> io::Result<O
     Ok(rustix::mount::open_tree(descriptor, "", flags)?)
 }
 
-/// Builds the root from `views`, makes it this process's root, and lets go of the host's.
+/// Builds the root from `views`, makes it this process's root, and lets go of the host's. Returned are the
+/// mounts of the folders that are shared with the guest.
 ///
 /// # Errors
 /// One variant a step.
-pub fn pivot_into(layout: &Layout, views: Views) -> Result<(), Error> {
+pub fn pivot_into(layout: &Layout, views: Views) -> Result<SharedMounts, Error> {
     // Nothing that is mounted here may reach the host.
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     rustix::mount::mount_change("/", private).map_err(Error::step("make the mounts private"))?;
@@ -204,7 +207,10 @@ pub fn pivot_into(layout: &Layout, views: Views) -> Result<(), Error> {
     // A mount point is needed for as long as the root is being built; everything that comes from the host has been
     // cloned by now, so it does not matter what this hides.
     place(root.as_fd(), CWD, Path::new("/usr"), MoveMountFlags::empty())?;
-    furnish(layout, views, root.as_fd())?;
+    let shared = furnish(layout, views, root.as_fd())?;
+    // While there is a /proc to tell what is mounted beneath these.
+    let shared = SharedMounts::beneath(shared)
+        .map_err(|source| Error::Step { step: "list the mounts of shared folders", source })?;
     set_attributes(root.as_fd(), READ_ONLY | NO_SUID | NO_DEV, false)
         .map_err(|source| Error::Step { step: "make the root read-only", source })?;
     rustix::process::fchdir(&root).map_err(Error::step("enter the new root"))?;
@@ -212,10 +218,12 @@ pub fn pivot_into(layout: &Layout, views: Views) -> Result<(), Error> {
     // The old root now lies over the new one; below it nothing of the host is left.
     rustix::mount::unmount(".", UnmountFlags::DETACH).map_err(Error::step("unmount the old root"))?;
     rustix::process::chdir("/").map_err(Error::step("enter the new root"))?;
-    rustix::process::chdir(&layout.working_directory).map_err(Error::step("enter the working directory"))
+    rustix::process::chdir(&layout.working_directory).map_err(Error::step("enter the working directory"))?;
+    Ok(shared)
 }
 
-fn furnish(layout: &Layout, views: Views, root: BorrowedFd<'_>) -> Result<(), Error> {
+/// Puts everything in its place, and returns the numbers of the mounts of shared folders.
+fn furnish(layout: &Layout, views: Views, root: BorrowedFd<'_>) -> Result<BTreeSet<u64>, Error> {
     for (at, target) in &layout.links {
         make_link(root, at, target)?;
     }
@@ -240,7 +248,9 @@ fn furnish(layout: &Layout, views: Views, root: BorrowedFd<'_>) -> Result<(), Er
     // Outer folders first, or they would hide the inner ones.
     let mut shared: Vec<_> = layout.shared.iter().zip(views.shared).collect();
     shared.sort_by_key(|(folder, _)| &folder.at);
+    let mut numbers = BTreeSet::new();
     for (folder, view) in shared {
+        numbers.insert(shared_mounts::number_of(view.as_fd()).map_err(Error::step("look at a shared folder"))?);
         place_at(root, &folder.at, view)?;
     }
     make_directory(root, &layout.working_directory)?;
@@ -254,7 +264,7 @@ fn furnish(layout: &Layout, views: Views, root: BorrowedFd<'_>) -> Result<(), Er
         // Within a read-only tree there is no place for it; the program then leaves unfinished files there.
         let _ = make_file(root, path);
     }
-    Ok(())
+    Ok(numbers)
 }
 
 /// Mounts `view` at `path` beneath `root`, on what is of its kind.

@@ -1,6 +1,6 @@
 //! What the broker does for the sandbox while it is being set up: map the ids of its user namespace, where
-//! they are not the caller's own, take over the descriptors that read-only grants are opened through, and say when it has
-//! settled. In this order.
+//! they are not the caller's own, learn which namespace it is, take over the descriptors that read-only grants are opened
+//! through, and say when it has settled. In this order.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -15,6 +15,10 @@ const VIEWS: u8 = 3;
 const LAST_VIEWS: u8 = 4;
 const READY: u8 = 5;
 const FAILED: u8 = 6;
+const NAMESPACE: u8 = 7;
+
+/// The user namespace of this process (namespaces(7)).
+const OWN_NAMESPACE: &str = "/proc/self/ns/user";
 
 /// A connected pair: one end for the process that becomes the emulator, one for the broker.
 ///
@@ -39,6 +43,17 @@ impl SandboxEnd {
     pub fn map_ids(&mut self) -> Result<(), Error> {
         send(&self.socket, NAMESPACES_ENTERED, &[])?;
         expect(&self.socket, IDS_MAPPED)
+    }
+
+    /// Shows the broker the user namespace that this process has entered, by which its processes are known later.
+    ///
+    /// # Errors
+    /// [`Error::BrokerEnded`]. [`Error::Namespace`]: there is no `/proc`.
+    pub fn show_namespace(&mut self) -> Result<(), Error> {
+        let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
+        let opened = rustix::fs::open(OWN_NAMESPACE, flags, rustix::fs::Mode::empty());
+        let namespace = opened.map_err(|source| Error::Namespace(source.into()))?;
+        send(&self.socket, NAMESPACE, &[namespace.as_fd()])
     }
 
     /// Gives the broker a duplicate of each view, in order.
@@ -94,6 +109,17 @@ impl BrokerEnd {
     /// [`Error::Socket`].
     pub fn ids_mapped(&mut self) -> Result<(), Error> {
         send(&self.socket, IDS_MAPPED, &[])
+    }
+
+    /// Device and inode number of the namespace that the other side has entered. `None`: it ended before.
+    ///
+    /// # Errors
+    /// [`Error::Socket`].
+    pub fn look_at_namespace(&mut self) -> Result<Option<(u64, u64)>, Error> {
+        let Some((NAMESPACE, descriptors)) = receive(&self.socket)? else { return Ok(None) };
+        let Some(namespace) = descriptors.first() else { return Ok(None) };
+        let status = rustix::fs::fstat(namespace).map_err(|source| Error::Socket(source.into()))?;
+        Ok(Some((status.st_dev, status.st_ino)))
     }
 
     /// Takes the views over. `None`: the other side ended before.
@@ -164,6 +190,9 @@ pub enum Error {
     /// A limit on descriptors cut a packet short.
     #[error("cannot take over the descriptors of the images: too many open files; raise the limit (ulimit -n)")]
     DescriptorsLost,
+    /// The other side's namespace cannot be told.
+    #[error("cannot open {OWN_NAMESPACE}: {0}; mount /proc")]
+    Namespace(io::Error),
     /// The socket failed.
     #[error("the socket between broker and sandbox failed: {0}")]
     Socket(io::Error),

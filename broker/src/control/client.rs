@@ -63,7 +63,9 @@ pub enum Wish {
 pub fn run(guest: &str, wish: &Wish) -> Result<(), Error> {
     // Holders and bridge helpers are waited for, which nobody can where the ends of children are ignored. No kernel refuses.
     let _ = process::restore_default(Signal::SIGCHLD);
-    let connect = || Ok::<_, Error>(Guest { channel: Channel::new(place::connect(guest)?)? });
+    let of_process = guest_of_process(guest);
+    let guest = of_process.as_deref().unwrap_or(guest);
+    let connect = || Guest::connect(guest);
     // Who asks for something that is not there learns that first; a chain is read before the broker has to wait for it.
     let mut first = connect()?;
     match wish {
@@ -91,7 +93,27 @@ struct Guest {
     channel: Channel,
 }
 
+/// The name of the guest that the process of this number belongs to: a daemon's number is not that of the process that was
+/// started. Nothing, if a guest has this name, or none has this process. The kernel tells by their namespace whose it is, not
+/// a file that a guest could have written.
+fn guest_of_process(number: &str) -> Option<String> {
+    let number: u32 = number.parse().ok()?;
+    let running = place::running_guests().ok()?;
+    if running.contains(&number.to_string()) {
+        return None;
+    }
+    let status = rustix::fs::stat(format!("/proc/{number}/ns/user")).ok()?;
+    running.into_iter().find(|name| {
+        let asked = Guest::connect(name).and_then(|mut guest| guest.ask(OrderBody::Status, None));
+        matches!(asked, Ok(Answer::Status(found)) if found.namespace == Some((status.st_dev, status.st_ino)))
+    })
+}
+
 impl Guest {
+    fn connect(name: &str) -> Result<Self, Error> {
+        Ok(Self { channel: Channel::new(place::connect(name)?)? })
+    }
+
     fn ask(&mut self, body: OrderBody, link: Option<&OwnedFd>) -> Result<Answer, Error> {
         self.channel.send(&Order { version: VERSION, body }, link.map(AsFd::as_fd))?;
         let Received { message, .. } = self.channel.recv::<Answer>()?;

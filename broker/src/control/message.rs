@@ -8,7 +8,7 @@ use crate::serve::grants::{Access, Role};
 use crate::serve::sockets::SocketRole;
 
 /// Version of these messages; a broker that runs on after an upgrade answers its own version only.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// Bytes of an option's text that a list shows.
 pub const OPTION_SHOWN: usize = 512;
@@ -103,6 +103,8 @@ pub struct GuestStatus {
     pub guest: String,
     /// The process that was started.
     pub pid: u32,
+    /// The user namespace of its processes, by device and inode number.
+    pub namespace: Option<(u64, u64)>,
     /// What is granted, and how much of it is used.
     pub granted: protocol::Status,
     /// Requests that were granted, refused, and that failed.

@@ -137,12 +137,24 @@ pub fn connect(name: &str) -> Result<OwnedFd, Error> {
     }
 }
 
-fn running(around: &Path) -> String {
+/// The names of the guests of this user that run, as they stand in a path.
+///
+/// # Errors
+/// [`Error::NoRuntimeFolder`].
+pub fn running_guests() -> Result<Vec<String>, Error> {
+    Ok(names_of_running(&runtime_folder()?))
+}
+
+fn names_of_running(around: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(around).into_iter().flatten().flatten();
     let alive = entries.filter(|entry| is_alive(&entry.path())).map(|entry| entry.file_name());
     let mut names: Vec<OsString> = alive.collect();
     names.sort();
-    let names: Vec<String> = names.iter().map(|name| name.to_string_lossy().into_owned()).collect();
+    names.iter().map(|name| name.to_string_lossy().into_owned()).collect()
+}
+
+fn running(around: &Path) -> String {
+    let names = names_of_running(around);
     if names.is_empty() { "none runs".into() } else { format!("running: {}", names.join(", ")) }
 }
 

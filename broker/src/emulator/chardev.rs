@@ -281,6 +281,7 @@ mod tests {
             (["-serial", "/dev/ttyS0"], "/dev/ttyS0"),
             (["-monitor", "/dev/pts/3"], "/dev/pts/3"),
             (["-parallel", "/dev/parport0"], "/dev/parport0"),
+            (["-parallel", "/dev/null"], "/dev/null"),
             (["-chardev", "serial,id=a,path=/dev/tty1"], "/dev/tty1"),
             (["-chardev", "tty,id=a,path=t"], "t"),
             (["-chardev", "parallel,id=a,path=/dev/parport1"], "/dev/parport1"),

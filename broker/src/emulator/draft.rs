@@ -106,7 +106,9 @@ impl<'a> Draft<'a> {
     /// set where QEMU does not look for one.
     pub(super) fn file(&mut self, option: &str, name: &OsStr, kind: Kind, opened: OpenedBy) -> Result<(), Error> {
         let plain = single_slashes(name.as_bytes());
-        if plain.is_empty() || OWN_DEVICES.contains(&plain.as_slice()) {
+        // A port is asked by ioctls whether it is one, which Landlock denies to what the sandbox opens itself.
+        let is_own = kind != Kind::Stream && OWN_DEVICES.contains(&plain.as_slice());
+        if plain.is_empty() || is_own {
             return Ok(());
         }
         // QEMU itself compares the name as written, so the set must be spelled exactly.

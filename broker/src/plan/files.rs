@@ -73,22 +73,35 @@ impl Plan {
     }
 
     fn plan_output(&mut self, resource: &Resource, role: Role, access: Access, mode: u32) -> Result<(), Error> {
-        let existing = Pin::take(Path::new(&resource.name));
-        // A log may go to a terminal or a printer.
-        let fits = |kind| kind == FileType::RegularFile || (role == Role::Output && kind == FileType::CharacterDevice);
-        match existing.map(|pin| pin.file_type()) {
-            Ok(FileType::Directory) => {
-                self.set_absent(resource, &io::Error::from_raw_os_error(libc::EISDIR));
-                return Ok(());
+        if let Ok(existing) = Pin::take(Path::new(&resource.name)) {
+            match existing.file_type() {
+                FileType::RegularFile => {}
+                // A log may go to a terminal or a printer, and to whoever reads a FIFO.
+                FileType::CharacterDevice if role == Role::Output => {}
+                FileType::Fifo if role == Role::Output => return self.plan_fifo(resource, access, existing),
+                FileType::Directory => {
+                    self.set_absent(resource, &io::Error::from_raw_os_error(libc::EISDIR));
+                    return Ok(());
+                }
+                _ => {
+                    return Err(wrong_type(resource, "no regular file", "give a regular file, or a name that is free"));
+                }
             }
-            Ok(kind) if !fits(kind) => {
-                return Err(wrong_type(resource, "no regular file", "give a regular file, or a name that is free"));
-            }
-            _ => {}
         }
         let (option, name) = (resource.option.clone(), resource.name.clone());
         self.outputs.push(Output { role, option, name, access, mode });
         Ok(())
+    }
+
+    /// An output that somebody reads meanwhile. QEMU waits for a reader when it opens it; nothing is to be made or removed.
+    fn plan_fifo(&mut self, resource: &Resource, access: Access, pin: Pin) -> Result<(), Error> {
+        match check_access(pin.as_fd(), true) {
+            Ok(()) => self.grant(Role::Output, access, Named::by(resource), pin),
+            Err(error) => {
+                self.set_absent(resource, &error);
+                Ok(())
+            }
+        }
     }
 
     fn plan_memory(&mut self, resource: &Resource, read_only: bool) -> Result<(), Error> {

@@ -53,7 +53,7 @@ impl<'l> Link<'l> {
         let peer = &self.host.peer;
         self.to_host.carry(guest, |bytes| match peer {
             Peer::Inet(address) => rustix::net::sendto(host, bytes, SEND, address),
-            Peer::Unix(address) => rustix::net::sendto(host, bytes, SEND, address),
+            Peer::Unix(peer) => rustix::net::sendto(host, bytes, SEND, peer.address()),
             // What an earlier datagram met with is told now, and this one is not sent yet (udp(7)).
             Peer::Connected => match rustix::net::send(host, bytes, SEND) {
                 Err(Errno::CONNREFUSED) => rustix::net::send(host, bytes, SEND),

@@ -70,11 +70,12 @@ fn start_all(sockets: &[Socket], abi: ABI) -> Result<Ends, Error> {
     Ok(Ends { sockets: hear(&link, sockets.len())?, life })
 }
 
-/// Whether the relay needs the folder of the start, from which QEMU reads a relative path whenever it sends.
+/// Whether the relay needs the folder of the start, from which QEMU reads a relative path whenever it sends: where it could
+/// pin no folder.
 fn stays(sockets: &[Socket]) -> bool {
     sockets.iter().any(|socket| match &socket.peer {
         Peer::Inet(_) | Peer::Connected => false,
-        Peer::Unix(address) => !address.path_bytes().is_some_and(|path| path.starts_with(b"/")),
+        Peer::Unix(peer) => peer.is_relative(),
     })
 }
 

@@ -62,9 +62,8 @@ pub(super) fn live(work: &Work<'_>) -> i32 {
 /// abstract UNIX sockets of the namespace that it was made in. What is returned are the relay's ends.
 fn set_up(work: &Work<'_>) -> Result<Vec<OwnedFd>, String> {
     let folder = work.stays.then(|| rustix::fs::open(".", rustix::fs::OFlags::PATH, rustix::fs::Mode::empty()));
-    let files = work.sockets.iter().filter_map(|socket| socket.file.as_ref());
     let mut kept: Vec<RawFd> = work.sockets.iter().map(|socket| socket.socket.as_raw_fd()).collect();
-    kept.extend(files.map(|file| file.folder().as_raw_fd()));
+    kept.extend(work.sockets.iter().flat_map(Socket::folders).map(|folder| folder.as_raw_fd()));
     kept.extend([work.end.as_raw_fd(), work.link.as_raw_fd()]);
     let folder = folder.transpose().map_err(|error| error.to_string())?;
     kept.extend(folder.as_ref().map(AsRawFd::as_raw_fd));

@@ -40,6 +40,7 @@ pub type ConnectionId = u64;
 pub struct Control {
     socket: OwnedFd,
     operator: Uid,
+    namespace: (u64, u64),
     connections: BTreeMap<ConnectionId, Connection>,
     next: ConnectionId,
     /// Nobody is accepted until then.
@@ -61,10 +62,11 @@ enum Kind {
 }
 
 impl Control {
-    /// Listens on `socket` for `operator`, who started the guest.
+    /// Listens on `socket` for `operator`, who started the guest; `namespace` is the user namespace of its processes, by device
+    /// and inode number.
     #[must_use]
-    pub fn new(socket: OwnedFd, operator: Uid) -> Self {
-        Self { socket, operator, connections: BTreeMap::new(), next: 0, resumes: None }
+    pub fn new(socket: OwnedFd, operator: Uid, namespace: (u64, u64)) -> Self {
+        Self { socket, operator, namespace, connections: BTreeMap::new(), next: 0, resumes: None }
     }
 
     /// All connections.
@@ -214,6 +216,7 @@ impl Broker {
             OrderBody::Status => Some(Answer::Status(GuestStatus {
                 guest: self.audit.guest().to_owned(),
                 pid: self.audit.pid(),
+                namespace: self.control.as_ref().map(|control| control.namespace),
                 granted: self.policy.status(),
                 requests: self.audit.totals(),
             })),

@@ -16,6 +16,7 @@ use crate::agent::keeper;
 use crate::agent::names::Names;
 use crate::confine::landlock::{EmulatorDomain, Rights, Rule};
 use crate::confine::mounts::{Exposed, Layout, PrivateDirectory, SharedDirectory};
+use crate::confine::shared_mounts::SharedMounts;
 use crate::confine::{Command, Sandbox, seccomp};
 use crate::emulator::Program;
 use crate::paths::absolute_path;
@@ -48,6 +49,7 @@ impl Start {
                 names: self.names(),
                 broker,
                 life,
+                shared: SharedMounts::default(),
                 abi: plan.host.abi,
                 needs_capability: plan.host.ptrace_scope > 0,
             },

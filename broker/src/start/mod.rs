@@ -68,14 +68,19 @@ pub struct Parts {
 }
 
 impl Start {
-    /// Makes the files and folders that the plan has for this guest. If one cannot be made, the others are removed again.
+    /// Makes the files and folders that the plan has for this guest; `by_another_name`: whoever started it may not know that
+    /// it has a broker. If one cannot be made, the others are removed again.
     ///
     /// # Errors
     /// [`Error::Make`]. [`Error::Control`]: a guest named `name` runs.
-    pub fn prepare(mut plan: Plan, name: Option<&str>) -> Result<Self, Error> {
+    pub fn prepare(mut plan: Plan, name: Option<&str>, by_another_name: bool) -> Result<Self, Error> {
         let outputs = std::mem::take(&mut plan.outputs);
         let mut start = Self { plan, private: Vec::new(), control: None, journal: None };
-        match start.record().and_then(|()| start.make_all(&outputs)).and_then(|()| start.claim_control(name)) {
+        match start
+            .record()
+            .and_then(|()| start.make_all(&outputs))
+            .and_then(|()| start.claim_control(name, by_another_name))
+        {
             Ok(()) => Ok(start),
             Err(error) => {
                 start.abandon();
@@ -128,7 +133,7 @@ impl Start {
 
     /// Takes a control socket by the name that the operator gave, or else by QEMU's, or by the process's number. A guest
     /// that can have none runs without.
-    fn claim_control(&mut self, name: Option<&str>) -> Result<(), Error> {
+    fn claim_control(&mut self, name: Option<&str>, by_another_name: bool) -> Result<(), Error> {
         let command = &self.plan.command;
         if command.informational || (command.program.is_brief() && name.is_none()) {
             return Ok(());
@@ -145,6 +150,8 @@ impl Start {
         match claimed {
             Ok(control) => self.control = Some(control),
             Err(error @ place::Error::Taken(_)) => return Err(Error::Control(error)),
+            // A manager of guests that uses another name knows nothing of `broker ctl`, and reads this at each start.
+            Err(place::Error::NoRuntimeFolder) if name.is_none() && by_another_name => {}
             Err(error) => self.plan.notices.push(format!("`broker ctl` will not reach this guest: {error}")),
         }
         Ok(())

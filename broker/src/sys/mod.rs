@@ -4,6 +4,7 @@
 
 pub mod in_flight;
 pub mod landlock;
+pub mod mode;
 pub mod mount;
 pub mod net;
 pub mod process;

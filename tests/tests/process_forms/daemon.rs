@@ -3,6 +3,7 @@
 use std::os::unix::net::UnixStream;
 
 use serde_json::json;
+use tests::control::Control;
 use tests::{
     BrokerCommand, During, ORDINARY_USER, PATIENCE, PLAIN_QEMU, Process, Qmp, Result, Workdir, need, raw_boot_disk,
     two_level_chain, until,
@@ -41,6 +42,27 @@ fn its_sockets_are_there_when_the_start_has_ended() -> Result<()> {
         emulator.assert_nothing_left(&workdir, &["disk.raw".into()].into())?;
     }
     Ok(())
+}
+
+#[test]
+fn the_operator_reaches_a_daemon_by_its_own_number() -> Result<()> {
+    need!(Root, Qemu, Landlock, UserNamespaces);
+    let workdir = Workdir::new()?;
+    let words = ["-daemonize", "-pidfile", "qemu.pid"];
+    let mut emulator = BrokerCommand::new(&workdir).args(PLAIN_QEMU).args(words).start()?;
+    let finished = emulator.wait()?;
+    assert_eq!(finished.status.code(), Some(0), "{finished:?}");
+    let pid = String::from_utf8_lossy(&workdir.read("qemu.pid")?).trim().to_owned();
+    let started = emulator.process().0;
+    for number in [&pid, &started.to_string()] {
+        let status = Control::new(number).status()?;
+        assert_eq!(status["pid"], json!(started), "{number}: {status}");
+    }
+    // A process of nobody's guest, whatever it wrote into a file.
+    workdir.write("qemu.pid", std::process::id().to_string().as_bytes())?;
+    assert!(Control::new(&std::process::id().to_string()).status().is_err());
+    Process(pid.parse().unwrap_or_default()).signal(rustix::process::Signal::TERM)?;
+    await_end(&pid)
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod caller;
 mod curses;
+mod fifos;
 mod logs;
 mod ports;
 mod ptys;

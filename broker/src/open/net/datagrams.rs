@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -94,7 +94,7 @@ impl Ends {
             Self::Unix { local, remote } => {
                 let failed =
                     |path: &OsStr, source: Errno| Error::BindUnix { path: path.to_owned(), source: source.into() };
-                let peer = SocketAddrUnix::new(remote).map_err(|source| failed(remote, source))?;
+                let peer = UnixPeer::pin(remote).map_err(|source| failed(remote, source))?;
                 let (socket, file) = bind_unix(local).map_err(|source| failed(local, source))?;
                 Ok(Socket { socket, peer: Peer::Unix(peer), file: Some(file) })
             }
@@ -128,14 +128,68 @@ pub struct Socket {
 }
 
 /// The one address that a socket sends to.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub enum Peer {
     /// UDP.
     Inet(SocketAddrV4),
     /// A UNIX socket.
-    Unix(SocketAddrUnix),
+    Unix(UnixPeer),
     /// The one that the socket is connected to, from which alone it takes any.
     Connected,
+}
+
+/// A UNIX socket that is sent to: whichever has its name, in the folder that had its path at the start.
+#[derive(Debug)]
+pub struct UnixPeer {
+    address: SocketAddrUnix,
+    /// The folder, as an `O_PATH` descriptor; none: the address is the path as it was typed.
+    folder: Option<OwnedFd>,
+}
+
+impl UnixPeer {
+    /// Pins the folder of `path`, if it is there and the address has room for the socket's name beside it.
+    ///
+    /// # Errors
+    /// `ENAMETOOLONG`, and `EINVAL` for a NUL.
+    fn pin(path: &OsStr) -> Result<Self, Errno> {
+        let typed = SocketAddrUnix::new(path)?;
+        let Ok(Home { folder, name, .. }) = output::home(Path::new(path)) else {
+            return Ok(Self { address: typed, folder: None });
+        };
+        let pinned = [format!("/proc/self/fd/{}/", folder.as_raw_fd()).as_bytes(), name.as_bytes()].concat();
+        Ok(match SocketAddrUnix::new(pinned) {
+            Ok(address) => Self { address, folder: Some(folder) },
+            Err(_) => Self { address: typed, folder: None },
+        })
+    }
+
+    /// Whom to send to.
+    #[must_use]
+    pub fn address(&self) -> &SocketAddrUnix {
+        &self.address
+    }
+
+    /// The folder, whose number stands in the address.
+    pub fn folder(&self) -> Option<BorrowedFd<'_>> {
+        self.folder.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Whether the address is read from the working folder.
+    #[must_use]
+    pub fn is_relative(&self) -> bool {
+        !self.address.path_bytes().is_some_and(|path| path.starts_with(b"/"))
+    }
+}
+
+impl Socket {
+    /// The folders that it goes by.
+    pub fn folders(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let peer = match &self.peer {
+            Peer::Unix(peer) => peer.folder(),
+            Peer::Inet(_) | Peer::Connected => None,
+        };
+        self.file.iter().map(SocketFile::folder).chain(peer)
+    }
 }
 
 /// Makes a socket of UDP that is bound to `own`, and connected to `remote`, as QEMU's `-chardev udp` has it

@@ -3,10 +3,10 @@
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
-
-use rustix::net::SocketAddrUnix;
+use std::path::Path;
 
 use super::*;
+use crate::open::net::datagrams::Ends;
 
 /// A link of UDP on this host, the guest's end, and the socket that it sends to.
 struct Scene {
@@ -85,6 +85,51 @@ fn one_datagram_waits_for_a_guest_that_takes_none() {
     assert_eq!(link.events(), [PollFlags::IN; 2]);
 }
 
+/// From `own` to `peer` in a folder.
+fn ends(folder: &Path) -> Ends {
+    Ends::Unix { local: folder.join("own").into(), remote: folder.join("peer").into() }
+}
+
+#[test]
+fn a_folder_that_takes_the_peers_place_gets_nothing() {
+    let folder = std::env::temp_dir().join(format!("relay-pin-{}", std::process::id()));
+    let (named, moved) = (folder.join("named"), folder.join("moved"));
+    std::fs::create_dir_all(&named).unwrap();
+    let host = ends(&named).open().unwrap();
+    std::fs::rename(&named, &moved).unwrap();
+    std::fs::create_dir(&named).unwrap();
+    let stranger = UnixDatagram::bind(named.join("peer")).unwrap();
+    let peer = UnixDatagram::bind(moved.join("peer")).unwrap();
+    let (guest, relays) = UnixDatagram::pair().unwrap();
+    let relays = OwnedFd::from(relays);
+    guest.send(b"frame").unwrap();
+    Link::new(relays.as_fd(), &host).carry();
+    let mut buffer = [0; 8];
+    for socket in [&stranger, &peer] {
+        socket.set_nonblocking(true).unwrap();
+    }
+    assert_eq!(peer.recv(&mut buffer).unwrap(), 5);
+    assert_eq!(stranger.recv(&mut buffer).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn a_folder_that_comes_later_is_found() {
+    let folder = std::env::temp_dir().join(format!("relay-later-{}", std::process::id()));
+    std::fs::create_dir(&folder).unwrap();
+    let later = folder.join("later");
+    let host = Ends::Unix { local: folder.join("own").into(), remote: later.join("peer").into() }.open().unwrap();
+    std::fs::create_dir(&later).unwrap();
+    let peer = UnixDatagram::bind(later.join("peer")).unwrap();
+    let (guest, relays) = UnixDatagram::pair().unwrap();
+    let relays = OwnedFd::from(relays);
+    guest.send(b"frame").unwrap();
+    Link::new(relays.as_fd(), &host).carry();
+    peer.set_nonblocking(true).unwrap();
+    assert_eq!(peer.recv(&mut [0; 8]).unwrap(), 5);
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
 #[test]
 fn a_unix_socket_whose_queue_is_full_is_tried_again() {
     let folder = std::env::temp_dir().join(format!("relay-test-{}", std::process::id()));
@@ -92,11 +137,7 @@ fn a_unix_socket_whose_queue_is_full_is_tried_again() {
     let path = folder.join("peer");
     let (guest, relays) = UnixDatagram::pair().unwrap();
     let relays = OwnedFd::from(relays);
-    let host = Socket {
-        socket: UnixDatagram::unbound().unwrap().into(),
-        peer: Peer::Unix(SocketAddrUnix::new(&path).unwrap()),
-        file: None,
-    };
+    let host = ends(&folder).open().unwrap();
     let mut link = Link::new(relays.as_fd(), &host);
     // Nobody is there yet.
     guest.send(b"lost").unwrap();

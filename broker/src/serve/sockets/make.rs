@@ -29,7 +29,12 @@ pub fn bind(grant: &SocketGrant, address: &SocketAddress, wanted: Socket) -> Res
             let home = path.home.as_ref().map_err(|errno| *errno)?;
             // By the name on the command line, which is the one that others are told (unix(7), getsockname). Landlock has
             // the socket made in the pinned folder, wherever that name leads by now.
-            rustix::net::bind(&socket, &SocketAddrUnix::new(path.name.as_slice())?)?;
+            let name = SocketAddrUnix::new(path.name.as_slice())?;
+            match rustix::net::bind(&socket, &name) {
+                // An agent that dies before it has handed a socket over leaves its name behind.
+                Err(Errno::ADDRINUSE) if home.remove_dead()? => rustix::net::bind(&socket, &name)?,
+                other => other?,
+            }
             home.note_bound()?;
         }
         SocketPlace::Abstract(name) => rustix::net::bind(&socket, &SocketAddrUnix::new_abstract_name(name)?)?,

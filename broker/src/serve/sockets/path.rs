@@ -3,10 +3,11 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 /// The path of a UNIX socket.
 #[derive(Debug)]
@@ -107,6 +108,22 @@ impl SocketHome {
         Ok(())
     }
 
+    /// Removes the name, if it is that of the socket that was bound here, and nobody has that socket any more. Returned is
+    /// whether it was.
+    ///
+    /// # Errors
+    /// `openat(2)`'s, `unlinkat(2)`'s and `socket(2)`'s.
+    pub fn remove_dead(&self) -> rustix::io::Result<bool> {
+        let there = self.open()?;
+        let mut bound = self.bound();
+        if !bound.as_ref().is_some_and(|ours| is_same(ours, &there)) || !is_dead(&there)? {
+            return Ok(false);
+        }
+        rustix::fs::unlinkat(&self.folder, &self.name, AtFlags::empty())?;
+        *bound = None;
+        Ok(true)
+    }
+
     /// Removes the name at the end of the guest, if it is still that of the socket that was bound for it.
     pub fn remove_bound(&self) {
         let bound = self.bound().take();
@@ -128,6 +145,16 @@ impl SocketHome {
 #[must_use]
 pub fn is_socket(descriptor: &OwnedFd) -> bool {
     rustix::fs::fstat(descriptor).is_ok_and(|status| FileType::from_raw_mode(status.st_mode) == FileType::Socket)
+}
+
+/// Whether no process has the socket of this name any more. The kernel says `EPROTOTYPE` to a socket of another kind while
+/// there is one, listening or not (`unix_find_bsd` of Linux's `net/unix/af_unix.c`).
+fn is_dead(name: &OwnedFd) -> rustix::io::Result<bool> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let other_kind = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    let link = format!("/proc/self/fd/{}", name.as_raw_fd());
+    let found = rustix::net::connect(&other_kind, &SocketAddrUnix::new(link)?);
+    Ok(found == Err(rustix::io::Errno::CONNREFUSED))
 }
 
 fn is_same(one: &OwnedFd, other: &OwnedFd) -> bool {

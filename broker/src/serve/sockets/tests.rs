@@ -136,6 +136,23 @@ fn errno(result: Result<Carried, Failure>) -> Option<i32> {
 }
 
 #[test]
+fn a_name_whose_socket_is_gone_is_bound_anew_and_no_other() {
+    let (folder, home) = folder("dead");
+    let path = folder.join("s");
+    let grant = unix(SocketRole::Listen, path.to_str().unwrap(), Ok(home()));
+    let address = named(path.to_str().unwrap().as_bytes());
+    let Carried::Opened(first) = make::bind(&grant, &address, STREAM).unwrap() else { panic!("no socket") };
+    assert_eq!(errno(make::bind(&grant, &address, STREAM)), Some(libc::EADDRINUSE), "it is somebody's");
+    drop(first);
+    let Carried::Opened(second) = make::bind(&grant, &address, STREAM).unwrap() else { panic!("no socket") };
+    std::fs::remove_file(&path).unwrap();
+    drop(UnixListener::bind(&path).unwrap());
+    drop(second);
+    assert_eq!(errno(make::bind(&grant, &address, STREAM)), Some(libc::EADDRINUSE), "it was bound by somebody else");
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
 fn a_unix_socket_is_bound_and_removed() {
     let (folder, home) = folder("bound");
     let path = folder.join("s");
