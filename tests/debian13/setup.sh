@@ -1,6 +1,6 @@
 #!/bin/sh
-# setup.sh FOLDER: makes a Debian 13 with QEMU 10, a C compiler for the hostile programs of the tests, strace, ip and
-# setcap, in FOLDER/tree, unless it is there and as this script makes it. Needs root and debootstrap.
+# setup.sh FOLDER: makes a Debian 13 with QEMU 10, a C compiler for the hostile programs of the tests, strace, ip,
+# setcap and the programs that QEMU speaks to, in FOLDER/tree, unless it is there and as this script makes it. Needs root and debootstrap.
 set -eu
 folder=$1
 if [ -f "$folder/complete" ] && [ -z "$(find "$0" -newer "$folder/complete")" ]; then
@@ -8,7 +8,7 @@ if [ -f "$folder/complete" ] && [ -z "$(find "$0" -newer "$folder/complete")" ];
 fi
 rm -rf "$folder/tree"
 mkdir -p "$folder"
-packages=qemu-system-x86,qemu-utils,gcc,libc6-dev,strace,iproute2,libcap2-bin
+packages=qemu-system-x86,qemu-utils,gcc,libc6-dev,strace,iproute2,libcap2-bin,swtpm,virtiofsd,gnutls-bin
 if ! debootstrap --variant=minbase --include=$packages trixie "$folder/tree" > "$folder/debootstrap.log" 2>&1; then
     tail -n 20 "$folder/debootstrap.log" >&2
     exit 1

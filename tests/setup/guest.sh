@@ -5,7 +5,9 @@
 #   mid.qcow2          over base.qcow2
 #   top.qcow2          over mid.qcow2: what the guest boots from
 #   network-initrd     what the guest boots from, without a disk, to speak to another one
-# Needs no root. What the guest does is in guest-initramfs-init and guest-disk-init, or in guest-network-init.
+#   neighbour-initrd   the same for programs beside QEMU
+# Needs no root. What the guest does is in guest-initramfs-init and guest-disk-init, in guest-network-init,
+# or in guest-neighbour-init.
 set -eu
 here=$(dirname "$(realpath "$0")")
 folder=$1
@@ -25,6 +27,7 @@ if [ ! -f vmlinuz ]; then
 fi
 "$here/initramfs.sh" kernel "$here/guest-initramfs-init" initrd virtio_pci virtio_blk ext4
 "$here/initramfs.sh" kernel "$here/guest-network-init" network-initrd virtio_pci virtio_net
+"$here/initramfs.sh" kernel "$here/guest-neighbour-init" neighbour-initrd virtio_pci virtiofs virtio-rng
 
 tree=$(mktemp -d)
 trap 'rm -rf "$tree" disk.raw' EXIT

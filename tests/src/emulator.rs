@@ -21,8 +21,8 @@ const FAREWELL: Duration = Duration::from_secs(10);
 /// Where programs leave things behind.
 const SHARED_FOLDERS: &[&str] = &["/dev/shm", "/run", "/var/tmp"];
 
-/// The folder of all guests' control sockets, which the first start of a host makes, and which stays.
-const CONTROL_SOCKETS: &str = "/run/broker";
+/// Folders that the first start of a host makes, and that stay: that of all guests' control sockets, and virtiofsd's.
+const LASTING: [&str; 2] = ["/run/broker", "/run/virtiofsd"];
 
 /// How a start ended, and what it said.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ impl Surroundings {
         for folder in SHARED_FOLDERS.iter().map(Path::new) {
             seen.extend(names_in(folder)?.into_iter().map(|name| folder.join(name).into_os_string()));
         }
-        seen.remove(OsStr::new(CONTROL_SOCKETS));
+        seen.retain(|name| !LASTING.iter().any(|folder| name == OsStr::new(folder)));
         Ok(Self(seen))
     }
 

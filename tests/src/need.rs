@@ -13,6 +13,7 @@ use landlock::{
 
 use crate::command::{ORDINARY_USER, is_bare};
 use crate::guest::Guest;
+use crate::huge_pages::HugePages;
 use crate::network::Network;
 
 /// Something that not every host offers.
@@ -28,6 +29,8 @@ pub enum Need {
     Fuse,
     /// The Linux guest of `tests/setup/guest.sh`.
     Guest,
+    /// The kernel has 64 MiB of huge pages to give.
+    HugePages,
     /// A usable `/dev/kvm`.
     Kvm,
     /// Landlock, of any version.
@@ -54,6 +57,10 @@ pub enum Need {
     Root,
     /// `strace`.
     Strace,
+    /// `swtpm`, an emulated TPM.
+    Swtpm,
+    /// GnuTLS's `certtool`, `psktool` and `gnutls-cli`.
+    TlsTools,
     /// `qemu-img`, `qemu-io`, `qemu-nbd` and `qemu-storage-daemon`.
     Tools,
     /// Taps in network namespaces of the tests' own.
@@ -66,6 +73,8 @@ pub enum Need {
     Windows,
     /// A kernel with vhost-net: `/dev/vhost-net` opens.
     VhostNet,
+    /// virtiofsd, of QEMU or on its own.
+    Virtiofsd,
 }
 
 /// Says which needs must be met, whatever the host: `all`, `all-but:NAME,NAME`, or `NAME,NAME`.
@@ -76,6 +85,8 @@ pub const USB_DEVICES: &str = "/sys/bus/usb/devices";
 
 /// The serial number that `tests/vm/devices` gives the stick.
 const STICK: &str = "granted";
+/// Where virtiofsd is: QEMU's own until 7.2, and the one that came after it.
+pub const VIRTIOFSD: [&str; 2] = ["/usr/lib/qemu/virtiofsd", "/usr/libexec/virtiofsd"];
 
 /// The programs beside the emulator.
 const TOOLS: [&str; 4] = ["qemu-img", "qemu-io", "qemu-nbd", "qemu-storage-daemon"];
@@ -88,6 +99,7 @@ impl fmt::Display for Need {
             Self::DeviceMapper => "device-mapper",
             Self::Fuse => "fuse",
             Self::Guest => "guest",
+            Self::HugePages => "huge-pages",
             Self::Kvm => "kvm",
             Self::Landlock => "landlock",
             Self::Libvirt => "libvirt",
@@ -101,12 +113,15 @@ impl fmt::Display for Need {
             Self::RenderNode => "render-node",
             Self::Root => "root",
             Self::Strace => "strace",
+            Self::Swtpm => "swtpm",
+            Self::TlsTools => "tls-tools",
             Self::Tools => "tools",
             Self::Tun => "tun",
             Self::UsbStick => "usb-stick",
             Self::UserNamespaces => "user-namespaces",
             Self::VhostNet => "vhost-net",
             Self::Windows => "windows",
+            Self::Virtiofsd => "virtiofsd",
         })
     }
 }
@@ -146,6 +161,7 @@ pub fn is_met(need: Need) -> bool {
         Need::DeviceMapper => succeeds("dmsetup", &["version"]),
         Need::Fuse => crate::fuse::works(),
         Need::Guest => Guest::is_there(),
+        Need::HugePages => HugePages::take(32).is_ok(),
         Need::Kvm => opens_for_writing("/dev/kvm"),
         Need::Landlock => landlock_version() >= ABI::V1,
         Need::Libvirt => {
@@ -165,12 +181,15 @@ pub fn is_met(need: Need) -> bool {
         }
         Need::Root => rustix::process::getuid().is_root(),
         Need::Strace => succeeds("strace", &["-V"]),
+        Need::Swtpm => succeeds("swtpm", &["--version"]),
+        Need::TlsTools => ["certtool", "psktool", "gnutls-cli"].iter().all(|tool| succeeds(tool, &["--version"])),
         Need::Tools => TOOLS.iter().all(|tool| succeeds(tool, &["--version"])),
         Need::Tun => Network::new().is_ok_and(|network| network.ip("tuntap add dev t0 mode tap").is_ok()),
         Need::UsbStick => usb_stick().is_some(),
         Need::UserNamespaces => user_namespaces_work(),
         Need::Windows => has_windows(),
         Need::VhostNet => opens_for_writing("/dev/vhost-net"),
+        Need::Virtiofsd => VIRTIOFSD.iter().any(|program| Path::new(program).exists()),
     }
 }
 

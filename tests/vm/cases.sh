@@ -74,5 +74,7 @@ case $kernel in
             tries=$((tries + 1))
         done
         test-usb_host
+        echo "== guest memory in huge pages"
+        test-neighbours guests_take_huge_pages
         ;;
 esac

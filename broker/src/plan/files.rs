@@ -108,6 +108,11 @@ impl Plan {
         let access = if read_only { Access::ReadOnly } else { Access::ReadWrite };
         let pin = match Pin::take(Path::new(&resource.name)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && !read_only => {
+                // Where no file can be made, QEMU says so.
+                if !self.absolute(&resource.name).parent().is_some_and(Path::is_dir) {
+                    self.set_absent(resource, &error);
+                    return Ok(());
+                }
                 return self.plan_output(resource, Role::Memory, Access::ReadWrite, MEMORY_MODE);
             }
             Err(error) => return self.leave_to_emulator(resource, Error::open(resource, error)),
@@ -117,7 +122,8 @@ impl Plan {
             // QEMU makes an unnamed file in it: hugetlbfs, /dev/shm.
             let at = self.absolute(&resource.name);
             self.private.retain(|folder| folder.at != at);
-            self.private.push(Private { on_disk_in: Some(at.clone()), at });
+            let name = Some(resource.name.as_bytes().to_vec());
+            self.private.push(Private { on_disk_in: Some(at.clone()), name, at });
             return Ok(());
         }
         let granted = self.grant(Role::Memory, access, Named::by(resource), pin);

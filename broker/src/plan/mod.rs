@@ -173,6 +173,8 @@ pub struct FirmwareFolder {
 pub struct Private {
     /// Its path in the sandbox.
     pub at: PathBuf,
+    /// How the emulator spells that path, where the command line names it.
+    pub name: Option<Vec<u8>>,
     /// The host's folder that its files are kept in, beneath a folder of its own; none: in memory.
     pub on_disk_in: Option<PathBuf>,
 }
@@ -344,5 +346,5 @@ fn private_folders(command: &CommandLine, temporary: Option<OsString>) -> Vec<Pr
         folders.push(overlays.clone());
     }
     let on_disk = |at: &PathBuf| (command.temporary_overlays && *at == overlays).then(|| at.clone());
-    folders.into_iter().map(|at| Private { on_disk_in: on_disk(&at), at }).collect()
+    folders.into_iter().map(|at| Private { on_disk_in: on_disk(&at), name: None, at }).collect()
 }

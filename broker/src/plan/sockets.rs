@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::net::{IpAddr, ToSocketAddrs};
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -16,6 +16,7 @@ use super::{Options, Plan};
 use crate::confine::capabilities;
 use crate::confine::landlock::NetworkRights;
 use crate::emulator::{Address, Endpoint, EndpointUse};
+use crate::open::access::needs_override;
 use crate::paths::absolute;
 use crate::serve::sockets::path::{SocketHome, SocketPath};
 use crate::serve::sockets::{DatagramPlace, HostAddresses, SocketGrant, SocketPlace, SocketRole};
@@ -44,6 +45,9 @@ impl Plan {
                     (SocketRole::Datagram, SocketPlace::Datagram(place))
                 }
             };
+            if let SocketPlace::Path(SocketPath { home: Ok(home), .. }) = &place {
+                self.keeps_override |= takes_override(home, role);
+            }
             if let (SocketPlace::Path(path), SocketRole::Listen, Some(user)) = (&place, role, &self.image_user) {
                 self.notices.push(format!(
                     "{}: the socket {} will belong to the images' user (uid {}), who can then use it; name a folder that this \
@@ -193,6 +197,19 @@ fn find_home(path: &Path, role: SocketRole) -> Result<SocketHome, rustix::io::Er
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let folder = rustix::fs::openat(CWD, folder, flags, Mode::empty())?;
     Ok(SocketHome::new(folder, name.to_owned()))
+}
+
+/// Whether file permissions alone would keep the broker from a socket that the operator, who is root, may use: of a server
+/// that runs as another user, or in another user's folder, where such a server may come later.
+fn takes_override(home: &SocketHome, role: SocketRole) -> bool {
+    let denied = |descriptor: BorrowedFd<'_>| needs_override(descriptor, true).unwrap_or(false);
+    if role == SocketRole::Listen {
+        return denied(home.folder());
+    }
+    let own = rustix::process::geteuid().as_raw();
+    let is_strangers = rustix::fs::fstat(home.folder()).is_ok_and(|status| status.st_uid != own);
+    let holds = || capabilities::holds(Capability::CAP_DAC_OVERRIDE).unwrap_or(false);
+    (is_strangers && holds()) || home.open().is_ok_and(|socket| denied(socket.as_fd()))
 }
 
 /// Where a link that stands for a server's socket leads now. Later ones are not followed.

@@ -155,7 +155,8 @@ impl Start {
         native.extend(plan.firmware_folders.iter().map(|folder| folder.name.clone()));
         native.extend(plan.shared.iter().flat_map(|shared| [shared.name.clone(), bytes(&shared.at)]));
         let private = layout.private.iter().map(|directory| &directory.at).chain(&plan.shown.sought).map(bytes);
-        let private = private.chain(LIBRARIES.map(Vec::from)).collect();
+        let spelled = plan.private.iter().filter_map(|folder| folder.name.clone());
+        let private = private.chain(spelled).chain(LIBRARIES.map(Vec::from)).collect();
         // A service that the operator grants by its address is within reach.
         let is_granted = |address: &Vec<u8>| plan.sockets.iter().any(|grant| grant.place.is_unix(address));
         let unreached = plan.shown.unreached.iter().filter(|address| !is_granted(address)).cloned().collect();

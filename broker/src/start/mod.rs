@@ -126,7 +126,11 @@ impl Start {
                 let made = PrivateFolder::make(parent, uid, gid);
                 made.map_err(|source| Error::Make { what: parent.clone(), source })
             });
-            self.private.push((private.at.clone(), folder.transpose()?));
+            let folder = folder.transpose()?;
+            // At the end it is removed from a folder that may be another user's.
+            let parent = folder.as_ref().map(|folder| folder.parent.as_fd());
+            self.plan.keeps_override |= parent.is_some_and(|parent| needs_override(parent, true).unwrap_or(false));
+            self.private.push((private.at.clone(), folder));
         }
         Ok(())
     }

@@ -51,6 +51,24 @@ fn a_unix_socket_is_the_operators_and_gone_at_the_end() -> Result<()> {
     Ok(())
 }
 
+/// Where a management layer has its own user and starts guests as root.
+#[test]
+fn root_listens_in_the_folder_of_another_user() -> Result<()> {
+    need!(Broker, Root, Qemu, Landlock);
+    let workdir = Workdir::new()?;
+    let folder = workdir.path("theirs");
+    fs::create_dir(&folder).during("make the folder")?;
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).during("close the folder")?;
+    std::os::unix::fs::chown(&folder, Some(ORDINARY_USER), Some(ORDINARY_USER)).during("give the folder away")?;
+    let mut emulator = command(&workdir).args(["-qmp", "unix:theirs/qmp,server=on,wait=off"]).start()?;
+    let mut qmp = monitor(&emulator, &folder.join("qmp"))?;
+    qmp.quit()?;
+    let finished = emulator.wait()?;
+    assert_eq!((finished.status.code(), refusals(&finished.stderr)), (Some(0), Vec::new()), "{finished:?}");
+    let gone = || Ok(fs::read_dir(&folder).during("look into the folder")?.next().is_none().then_some(()));
+    until(PATIENCE, "the socket to go", gone)
+}
+
 #[test]
 fn the_umask_of_the_start_holds() -> Result<()> {
     need!(Broker, Qemu, Landlock);

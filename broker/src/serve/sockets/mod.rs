@@ -3,6 +3,7 @@
 mod list;
 pub mod make;
 pub mod path;
+mod turns;
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -18,6 +19,7 @@ use super::refusal::Refusal;
 use super::work::Work;
 use crate::paths::absolute;
 use path::SocketPath;
+use turns::Turns;
 
 /// A socket that the emulator may have.
 #[derive(Debug)]
@@ -184,6 +186,7 @@ fn ip_of(address: &SocketAddress) -> Option<(IpAddr, u16)> {
 #[derive(Debug)]
 pub struct Sockets {
     granted: Vec<Arc<SocketGrant>>,
+    turns: Turns,
     /// What relative names are read from.
     working_directory: PathBuf,
     /// How long a connection may take.
@@ -194,7 +197,7 @@ impl Sockets {
     /// What is granted for the life of the guest; nothing is added later.
     #[must_use]
     pub fn new(granted: Vec<Arc<SocketGrant>>, working_directory: PathBuf, patience: Duration) -> Self {
-        Self { granted, working_directory, patience }
+        Self { granted, turns: Turns::default(), working_directory, patience }
     }
 
     /// None at all.
@@ -268,9 +271,12 @@ impl Sockets {
     /// The end of a pair, in place of a socket of datagrams. One that is bound says not yet whom it will be connected to, and
     /// is replaced once more then.
     fn find_datagram(&self, purpose: DatagramPurpose, address: &SocketAddress) -> Option<Decision> {
-        let (ip, port) = ip_of(address)?;
-        let covers = |grant: &&Arc<SocketGrant>| matches!(&grant.place, SocketPlace::Datagram(place) if place.covers(purpose, ip, port));
-        self.granted.iter().find(covers).map(|grant| Decision::Work(Work::HandOver(Arc::clone(grant))))
+        let address = ip_of(address)?;
+        let found = match purpose {
+            DatagramPurpose::Bind => self.turns.bind(&self.granted, address),
+            DatagramPurpose::Connect => self.turns.connect(&self.granted, address),
+        };
+        found.map(|grant| Decision::Work(Work::HandOver(grant)))
     }
 
     fn path_of(&self, address: &SocketAddress) -> Option<Vec<u8>> {
