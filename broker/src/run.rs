@@ -79,7 +79,7 @@ fn in_own_words(request: &Request, error: emulator::Error) -> Error {
         let command = CommandLine { argv: argv.to_vec(), informational: true, ..CommandLine::default() };
         let plan = plan_for(request, command, descriptor::Images::default())?;
         let request = Request { name: None, verbose: false, own_socket: false, ..request.clone() };
-        carry_out(Start::prepare(plan, None)?, &request, None, Manner { ignores_children: false, tells: true })
+        carry_out(Start::prepare(plan, None, false)?, &request, None, Manner { ignores_children: false, tells: true })
     };
     let answer = mistake.and_then(|mistake| own_words::ask(&mistake, || drop(become_emulator(&mistake.argv))));
     match answer {

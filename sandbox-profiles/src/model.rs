@@ -124,7 +124,7 @@ pub struct Variant {
     /// Refuse the ioctls that push input into a terminal. Costs each ioctl some 25 ns where no other
     /// rule looks at requests, so only for a process that inherits a terminal, on a host that still has `TIOCSTI`.
     pub filter_terminal_ioctls: bool,
-    /// Allow io_uring, whose opens no filter sees (Landlock still does).
+    /// Allow rings of io_uring that the agent makes: what goes through one no filter sees.
     pub io_uring: bool,
     /// Allow processes beside threads: a child could outlive the emulator with all its descriptors.
     pub forks: bool,

@@ -1,6 +1,7 @@
 /* What an emulator that a guest has taken over makes of the sockets that its command line names: one to listen on and two to
  * connect by TCP, and a UNIX path to listen at. Everything is at 127.0.0.1. */
 #include "hostile.h"
+#include "ring.h"
 
 #include <arpa/inet.h>
 #include <linux/filter.h>
@@ -138,6 +139,44 @@ static void tune(int one)
     report("send-signals-to", CALL(SYS_ioctl, one, 0x8902 /* SIOCSPGRP */, &(int){1}));
 }
 
+/* What passes no filter, where the command line asks for a ring. */
+static void through_a_ring(void)
+{
+    struct ring ring;
+    int made = open_ring(&ring, 0);
+    report("ring", made);
+    if (made < 0)
+        return;
+    struct sockaddr_in granted = inet("127.0.0.1", number_parameter("connect"));
+    struct sockaddr_in other = inet("127.0.0.1", number_parameter("foreign"));
+    struct sockaddr none = {.sa_family = AF_UNSPEC};
+    struct iovec byte = {"x", 1};
+    struct msghdr message = {.msg_name = &other, .msg_namelen = sizeof other, .msg_iov = &byte, .msg_iovlen = 1};
+    int fresh = stream(0), connected = stream(0);
+    if (CALL(SYS_connect, connected, &granted, sizeof granted))
+        give_up("connect once more");
+    const struct {
+        const char *name;
+        struct io_uring_sqe entry;
+    } attempts[] = {
+        {"ring-connect", {.opcode = IORING_OP_CONNECT, .fd = fresh, .addr = (uintptr_t)&other, .off = sizeof other}},
+        {"ring-disconnect", {.opcode = IORING_OP_CONNECT, .fd = connected, .addr = (uintptr_t)&none, .off = sizeof none}},
+        {"ring-fast-open",
+         {.opcode = IORING_OP_SENDMSG, .fd = fresh, .addr = (uintptr_t)&message, .len = 1, .msg_flags = MSG_FASTOPEN}},
+        {"ring-send", {.opcode = IORING_OP_SEND, .fd = connected, .addr = (uintptr_t) "x", .len = 1}},
+        {"ring-accept", {.opcode = IORING_OP_ACCEPT, .fd = connected}},
+        {"ring-bind", {.opcode = 56 /* Linux 6.11 */, .fd = fresh, .addr = (uintptr_t)&other, .off = sizeof other}},
+        {"ring-listen", {.opcode = 57 /* Linux 6.11 */, .fd = fresh, .len = 1}},
+        {"ring-socket-command", {.opcode = IORING_OP_URING_CMD, .fd = fresh}},
+        {"ring-write", {.opcode = IORING_OP_WRITE, .fd = connected, .addr = (uintptr_t) "x", .len = 1}},
+    };
+    for (size_t i = 0; i < sizeof attempts / sizeof attempts[0]; i++)
+        report(attempts[i].name, submit(&ring, attempts[i].entry));
+    close(fresh);
+    close(connected);
+    close_ring(&ring);
+}
+
 static void connect_where_granted(void)
 {
     long granted = number_parameter("connect"), foreign = number_parameter("foreign");
@@ -165,8 +204,7 @@ static void connect_where_granted(void)
     report("packets-at-granted", CALL(SYS_bind, packets, &address, sizeof address));
     close(packets);
     report_descriptor("other-protocol", socket(AF_INET, SOCK_STREAM, 262 /* IPPROTO_MPTCP */));
-    char parameters[120] = {0};
-    report("ring", CALL(SYS_io_uring_setup, 8, parameters));
+    through_a_ring();
 }
 
 /* The peer does not answer, so the connection stays about to be. */

@@ -23,6 +23,8 @@ static const struct {
     {"granted-sockets", attack_granted_sockets},
     {"windows", attack_windows},
     {"terminal", attack_terminal},
+    {"rings", attack_with_rings},
+    {"many-rings", attack_with_many_rings},
     {"interfaces", attack_interfaces},
     {"datagrams", attack_datagrams},
     {"races", attack_races},

@@ -60,6 +60,8 @@ void attack_sockets(void);
 void attack_granted_sockets(void);
 void attack_windows(void);
 void attack_terminal(void);
+void attack_with_rings(void);
+void attack_with_many_rings(void);
 void attack_interfaces(void);
 void attack_datagrams(void);
 void attack_races(void);

@@ -53,6 +53,13 @@ pub enum Call {
         /// The new ones.
         mode: u32,
     },
+    /// Make a ring of io_uring.
+    Ring {
+        /// How many entries it has.
+        entries: u32,
+        /// Address of its parameters, which are read and filled in.
+        parameters: u64,
+    },
     /// Execute a program.
     Execute,
     /// Send a signal to the process `process`.
@@ -124,6 +131,7 @@ impl Call {
             libc::SYS_fchmodat => Self::ChangeMode { target: ModeTarget::Name(second), mode: unsigned(third) },
             #[cfg(target_arch = "x86_64")]
             libc::SYS_chmod => Self::ChangeMode { target: ModeTarget::Name(first), mode: unsigned(second) },
+            libc::SYS_io_uring_setup => Self::Ring { entries: unsigned(first), parameters: second },
             libc::SYS_execve | libc::SYS_execveat => Self::Execute,
             libc::SYS_kill | libc::SYS_tgkill => Self::Signal { process: int(first) },
             _ => Self::Unlisted,

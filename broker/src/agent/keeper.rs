@@ -41,6 +41,8 @@ pub struct Config {
     pub shared: SharedMounts,
     /// Landlock ABI of the kernel, on which the agents' filter depends.
     pub abi: ABI,
+    /// Whether they make rings of io_uring.
+    pub io_uring: bool,
     /// Whether a capability is needed to read the emulator's memory, as under Yama.
     pub needs_capability: bool,
 }
@@ -123,7 +125,8 @@ fn confine(config: &Config, link: &OwnedFd) -> io::Result<InFlight> {
     // The emulator must not be able to read, trace or core-dump what answers its calls.
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
     let in_flight = InFlight::new()?;
-    let variant = Variant { shared_folders: !config.shared.is_empty(), ..Host::own_variant(config.abi) };
+    let (shared_folders, io_uring) = (!config.shared.is_empty(), config.io_uring);
+    let variant = Variant { shared_folders, io_uring, ..Host::own_variant(config.abi) };
     seccomp::install_profile(Profile::Agent, &variant).map_err(io::Error::other)?;
     Ok(in_flight)
 }

@@ -1,9 +1,10 @@
-//! Reading names and addresses from the emulator's memory: bounded, into a copy that is all that is ever acted on.
+//! Reading names and addresses from the emulator's memory: bounded, into a copy that is all that is ever acted on. Writing
+//! what a call returns there.
 
-use std::io::IoSliceMut;
+use std::io::{IoSlice, IoSliceMut};
 
 use nix::errno::Errno;
-use nix::sys::uio::{RemoteIoVec, process_vm_readv};
+use nix::sys::uio::{RemoteIoVec, process_vm_readv, process_vm_writev};
 use nix::unistd::Pid;
 
 /// Bytes of a name at most, with the NUL at its end: `PATH_MAX`, include/uapi/linux/limits.h.
@@ -54,6 +55,18 @@ pub fn read_bytes(thread: Pid, address: u64, length: usize) -> Result<Vec<u8>, E
     if read == length { Ok(bytes) } else { Err(Errno::EFAULT) }
 }
 
+/// Puts `bytes` at `address` into the memory of `thread`. Whatever process that is by now, it is one that the kernel lets the
+/// agent write to, so one of the emulator's.
+///
+/// # Errors
+/// `EFAULT`: not all of it is mapped, or not for writing. `EPERM` and `ESRCH` as [`read_name`].
+pub fn write_bytes(thread: Pid, address: u64, bytes: &[u8]) -> Result<(), Errno> {
+    let base = usize::try_from(address).map_err(|_| Errno::EFAULT)?;
+    let to = RemoteIoVec { base, len: bytes.len() };
+    let written = process_vm_writev(thread, &[IoSlice::new(bytes)], &[to])?;
+    if written == bytes.len() { Ok(()) } else { Err(Errno::EFAULT) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,5 +97,15 @@ mod tests {
         let bytes = *b"\x02\0ab";
         assert_eq!(read_bytes(Pid::this(), bytes.as_ptr() as u64, 3).unwrap(), b"\x02\0a");
         assert_eq!(read_bytes(Pid::this(), 0, 0).unwrap(), b"");
+    }
+
+    #[test]
+    fn writes_what_it_is_given() {
+        let mut there = [0_u8; 4];
+        write_bytes(Pid::this(), there.as_mut_ptr() as u64, b"ab").unwrap();
+        assert_eq!(there, *b"ab\0\0");
+        static CONSTANT: [u8; 2] = *b"no";
+        assert_eq!(write_bytes(Pid::this(), CONSTANT.as_ptr() as u64, b"ab"), Err(Errno::EFAULT));
+        assert_eq!(write_bytes(Pid::this(), 8, b"ab"), Err(Errno::EFAULT));
     }
 }

@@ -12,8 +12,9 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use super::address::Purpose;
 use super::call::SocketCall;
+use super::judge::{Verdict, report};
 use super::socket::{Step, copy, errno};
-use super::{Agent, Notification, Verdict, Waiting, report, thread_of};
+use super::{Agent, Notification, Waiting, thread_of};
 
 /// The answer to who asks for a socket of netlink.
 pub(super) fn give(close_on_exec: bool) -> Verdict {

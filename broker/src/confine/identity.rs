@@ -3,7 +3,7 @@
 use std::io;
 
 use caps::Capability;
-use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, rlim_t, setrlimit};
 use nix::unistd::{Gid, Uid};
 
 use super::capabilities;
@@ -112,6 +112,31 @@ pub fn allow_locked_memory() -> Result<(), LockError> {
         _ => setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY),
     };
     raised().map_err(|source: nix::errno::Errno| LockError(source.into()))
+}
+
+/// A limit on locked memory, soft and hard, in bytes.
+#[derive(Debug, Clone, Copy)]
+#[must_use]
+pub struct LockedMemory(rlim_t, rlim_t);
+
+/// Lifts the limit on locked memory where this process may exceed it by its capability, for the agent makes the rings of
+/// io_uring, has no capability, and Linux 6.14 counts their memory against that limit (`io_create_region`,
+/// io_uring/memmap.c). The limit as it was, which the emulator is to have; none if it stays. Who cannot lift it goes
+/// without: older kernels do not ask, and a ring that does not fit is `ENOMEM` to the emulator.
+#[must_use]
+pub fn allow_rings() -> Option<LockedMemory> {
+    let before = getrlimit(Resource::RLIMIT_MEMLOCK).ok()?;
+    allow_locked_memory().ok()?;
+    let after = getrlimit(Resource::RLIMIT_MEMLOCK).ok()?;
+    (before != after).then_some(LockedMemory(before.0, before.1))
+}
+
+/// Puts a limit back that was lifted.
+///
+/// # Errors
+/// None are known for lowering a limit.
+pub fn limit_locked_memory(LockedMemory(soft, hard): LockedMemory) -> Result<(), Error> {
+    setrlimit(Resource::RLIMIT_MEMLOCK, soft, hard).map_err(|source| Error::of("setrlimit", source))
 }
 
 /// The limit on locked memory could not be raised.

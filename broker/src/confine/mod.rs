@@ -77,6 +77,8 @@ pub fn become_emulator(
     if sandbox.emulator.locks_memory {
         identity::allow_locked_memory()?;
     }
+    // The same for the agent alone.
+    let own_limit = if sandbox.agent.io_uring { identity::allow_rings() } else { None };
     // Another user's ids can only be mapped by the broker, still outside; one's own anybody maps.
     let maps_itself = sandbox.identity.is_own();
     // The namespaces: every later step acts on them, and the user namespace gives the rights for it.
@@ -109,6 +111,8 @@ pub fn become_emulator(
     let domain = sandbox.domain.build()?;
     domain.enforce()?;
     let agent = keeper::fork_off(sandbox.agent)?;
+    // The agent has its limit, and the emulator the caller's.
+    own_limit.map_or(Ok(()), identity::limit_locked_memory)?;
     capabilities::drop_all(Keep::Nothing)?;
     // The emulator's own layer: the agent is now above it, and out of its reach.
     domain.enforce()?;

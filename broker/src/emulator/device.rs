@@ -20,9 +20,9 @@ const NO_HOST_DEVICE: &str = "leave it out: the host's libraries for it would lo
 
 /// Devices that reach outside by themselves, by the start of their name.
 const DEVICES: &[(&str, &str)] = &[
-    ("vfio-", NO_VFIO), // but those of PCI
-    ("usb-mtp", "use -drive with an image"), // a folder of the host
-    ("u2f-emulated", NO_HOST_DEVICE),        // a folder of keys
+    ("vfio-", NO_VFIO),                                              // but those of PCI
+    ("usb-mtp", "use -drive with an image"),                         // a folder of the host
+    ("u2f-emulated", NO_HOST_DEVICE),                                // a folder of keys
     ("ccid-card-emulated", "use ccid-card-passthru with a chardev"), // NSS data bases
     ("pvrdma", NO_HOST_DEVICE),
     ("hv-syndbg", "use -gdb with a chardev"), // UDP

@@ -5,15 +5,11 @@ use std::ffi::OsStr;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::sync::Arc;
-
-use landlock::ABI;
 
 use super::{Error, Plan};
 use crate::open::descriptor;
 use crate::open::pin::{Pin, check_access};
 use crate::serve::grants::{Grant, Role};
-use crate::serve::sockets::{SocketGrant, SocketPlace};
 
 impl Plan {
     /// A folder of firmware is seen with all that is in it.
@@ -27,21 +23,6 @@ impl Plan {
             }
         }
         Ok(())
-    }
-
-    /// A TCP socket does not go together with io_uring. What is asked of a ring meets no filter, and Landlock, which it does meet,
-    /// sees neither a message that connects while it is sent (`MSG_FASTOPEN`, tcp(7)) nor `listen` on a socket that was
-    /// disconnected before (`AF_UNSPEC`, connect(2)): measured on Linux 6.18. Before ABI 6 it does not keep a UNIX socket of
-    /// the operator's network from other abstract names there either.
-    pub(super) fn check_ring(&self) -> Result<(), Error> {
-        let free =
-            |grant: &&Arc<SocketGrant>| matches!(grant.place, SocketPlace::Inet { .. }) || self.host.abi < ABI::V6;
-        match self.sockets.iter().find(free) {
-            Some(grant) if self.command.io_uring => {
-                Err(Error::RingBesideSocket { option: grant.option.clone(), address: grant.address() })
-            }
-            _ => Ok(()),
-        }
     }
 
     /// Each path of the sandbox shows one file.

@@ -188,17 +188,6 @@ pub enum Error {
         /// Why not.
         source: Box<networks::Error>,
     },
-    /// A socket beside io_uring.
-    #[error(
-        "{option} asks for the socket {address}, and an image for aio=io_uring, through which that socket could be led \
-         anywhere; use aio=native or aio=threads"
-    )]
-    RingBesideSocket {
-        /// The option that names the socket.
-        option: String,
-        /// Its address.
-        address: String,
-    },
     /// No IOMMU stands between a device and the host's memory.
     #[error(
         "{option}: the kernel has no IOMMU for {device:?} (vfio-noiommu), so the guest could have it write all of the host's \

@@ -45,9 +45,11 @@ impl Plan {
         self.shown.sought.extend(sought(environment));
         self.shown.unreached.extend(services::of(environment));
         // Where the module dconf of GLib keeps a byte that tells of changes (dconf_shm_open); without it, it complains often.
-        self.private.extend(
-            services::runtime_folder(environment).map(|folder| Private { at: folder.join("dconf"), on_disk_in: None }),
-        );
+        self.private.extend(services::runtime_folder(environment).map(|folder| Private {
+            at: folder.join("dconf"),
+            name: None,
+            on_disk_in: None,
+        }));
         let servers = Servers::of(library, environment);
         if let Some(path) = servers.wayland {
             self.add_endpoint(EndpointUse::Connect, "Wayland", Address::Unix { path: path.into() });

@@ -51,6 +51,7 @@ impl Start {
                 life,
                 shared: SharedMounts::default(),
                 abi: plan.host.abi,
+                io_uring: plan.command.io_uring,
                 needs_capability: plan.host.ptrace_scope > 0,
             },
             emulator: self.command(own)?,

@@ -8,6 +8,7 @@ pub mod mode;
 pub mod mount;
 pub mod net;
 pub mod process;
+pub mod ring;
 pub mod seccomp;
 pub mod shared;
 pub mod tun;

@@ -100,8 +100,13 @@ fn send(listener: BorrowedFd<'_>, response: libc::seccomp_notif_resp) -> io::Res
     check(unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, &raw const response) })
 }
 
-/// Puts a duplicate of `descriptor` into the caller's table and lets its call return that number, in one step
-/// (Linux 5.14). `close_on_exec` is the only flag that the kernel lets us set.
+/// Puts a duplicate of `descriptor` into the caller's table (Linux 5.9) and lets its call return that number.
+/// `close_on_exec` is the only flag that the kernel lets us set.
+///
+/// Not in one step (`SECCOMP_ADDFD_FLAG_SEND`): where that is interrupted, the kernel takes the descriptor back but has
+/// answered already, and the call returns 0, which is somebody else's descriptor (`seccomp_notify_addfd`, kernel/seccomp.c;
+/// measured on 6.18). What interrupts without a signal is a freeze of the control group or of the host, SIGSTOP, and the end
+/// of a ring of io_uring that this process has made.
 ///
 /// # Errors
 /// `ENOENT`: the caller no longer waits. `EMFILE`: its table is full; the call is still unanswered.
@@ -112,9 +117,9 @@ pub fn answer_descriptor(
     close_on_exec: bool,
 ) -> io::Result<()> {
     let newfd_flags = if close_on_exec { libc::O_CLOEXEC.unsigned_abs() } else { 0 };
-    let flags = u32::try_from(libc::SECCOMP_ADDFD_FLAG_SEND).map_err(io::Error::other)?;
     let srcfd = descriptor.as_raw_fd().unsigned_abs();
-    add(listener, libc::seccomp_notif_addfd { id, flags, srcfd, newfd: 0, newfd_flags })
+    let number = add(listener, libc::seccomp_notif_addfd { id, flags: 0, srcfd, newfd: 0, newfd_flags })?;
+    answer_value(listener, id, number.into())
 }
 
 /// Puts a duplicate of `descriptor` in the place of the caller's descriptor `number`, close-on-exec, and leaves its call
@@ -131,14 +136,15 @@ pub fn replace_descriptor(
     let flags = u32::try_from(libc::SECCOMP_ADDFD_FLAG_SETFD).map_err(io::Error::other)?;
     let srcfd = descriptor.as_raw_fd().unsigned_abs();
     let newfd_flags = libc::O_CLOEXEC.unsigned_abs();
-    add(listener, libc::seccomp_notif_addfd { id, flags, srcfd, newfd: number, newfd_flags })
+    add(listener, libc::seccomp_notif_addfd { id, flags, srcfd, newfd: number, newfd_flags }).map(drop)
 }
 
-fn add(listener: BorrowedFd<'_>, add: libc::seccomp_notif_addfd) -> io::Result<()> {
+/// The number that the duplicate has in the caller's table.
+fn add(listener: BorrowedFd<'_>, add: libc::seccomp_notif_addfd) -> io::Result<libc::c_int> {
     // SAFETY: the kernel reads one `seccomp_notif_addfd` that lives across the call, and takes a reference of its own
     // on the file behind `srcfd`, which our callers borrow for the call.
     let result = unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ADDFD, &raw const add) };
-    if result >= 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result >= 0 { Ok(result) } else { Err(io::Error::last_os_error()) }
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {
