@@ -65,13 +65,12 @@ impl Names {
         if matches!(name, b"" | b"." | b"/") || sandbox_profiles::absent_reason(name).is_some() {
             return Place::Native;
         }
-        let is_in = |trees: &[Vec<u8>]| {
-            let holds = |name: &[u8]| trees.iter().any(|path| is_at_or_beneath(name, path));
-            holds(name) || (name.starts_with(b"/") && holds(&absolute(Path::new("/"), name)))
-        };
-        if is_in(&self.native) {
+        let plain = name.starts_with(b"/").then(|| absolute(Path::new("/"), name));
+        let plain = plain.as_deref().unwrap_or(name);
+        let holds = |trees: &[Vec<u8>], name: &[u8]| trees.iter().any(|path| is_at_or_beneath(name, path));
+        if holds(&self.native, name) || holds(&self.native, plain) {
             Place::Native
-        } else if is_in(&self.private) {
+        } else if holds(&self.private, plain) {
             Place::Private
         } else {
             Place::Brokered
@@ -101,7 +100,8 @@ mod tests {
         {
             assert_eq!(names.place_of(brokered), Place::Brokered, "{}", brokered.escape_ascii());
         }
-        assert_eq!(names.place_of(b"/tmp/vl.abc"), Place::Private);
+        assert_eq!(names.place_of(b"/tmp//vl.abc"), Place::Private);
+        assert_eq!(names.place_of(b"/tmp/../etc/shadow"), Place::Brokered);
     }
 
     #[test]
