@@ -1,12 +1,14 @@
 //! `broker -- EMULATOR ARGS...`: the program on one page.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -56,8 +58,9 @@ pub struct Request {
 /// # Errors
 /// [`Error`]; its exit status is [`Error::exit_status`].
 pub fn run(request: &Request) -> Result<Infallible, Error> {
-    let plan = match make_plan(request, true) {
-        Err(Error::CommandLine(error)) => return Err(in_own_words(request, error)),
+    let configurations = Configurations::default();
+    let plan = match plan_reading(request, true, &configurations) {
+        Err(Error::CommandLine(error)) => return Err(in_own_words(request, &configurations, error)),
         plan => plan?,
     };
     let audit = request.audit.as_ref().map(open_audit).transpose()?;
@@ -73,8 +76,8 @@ pub fn run(request: &Request) -> Result<Infallible, Error> {
 }
 
 /// Says what the emulator says to an option that could not be understood. If it says nothing, `error` stands.
-fn in_own_words(request: &Request, error: emulator::Error) -> Error {
-    let mistake = emulator::mistake(&request.words, &|path| std::fs::read(path));
+fn in_own_words(request: &Request, configurations: &Configurations, error: emulator::Error) -> Error {
+    let mistake = emulator::mistake(&request.words, &|path| configurations.read(path));
     let become_emulator = |argv: &[OsString]| {
         let command = CommandLine { argv: argv.to_vec(), informational: true, ..CommandLine::default() };
         let plan = plan_for(request, command, descriptor::Images::default())?;
@@ -96,7 +99,27 @@ fn in_own_words(request: &Request, error: emulator::Error) -> Error {
 /// # Errors
 /// What is wrong with the command line, with a file that it names, or with this host.
 pub fn make_plan(request: &Request, starting: bool) -> Result<Plan, Error> {
-    let mut command = emulator::parse_allowing(&request.words, &|path| std::fs::read(path), request.options.allowed)?;
+    plan_reading(request, starting, &Configurations::default())
+}
+
+/// What the files of `-readconfig` hold. Each is read once: it may be a pipe, or change.
+#[derive(Debug, Default)]
+struct Configurations(RefCell<HashMap<PathBuf, Vec<u8>>>);
+
+impl Configurations {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        if let Some(content) = self.0.borrow().get(path) {
+            return Ok(content.clone());
+        }
+        let content = std::fs::read(path)?;
+        self.0.borrow_mut().insert(path.to_owned(), content.clone());
+        Ok(content)
+    }
+}
+
+fn plan_reading(request: &Request, starting: bool, configurations: &Configurations) -> Result<Plan, Error> {
+    let read = |path: &Path| configurations.read(path);
+    let mut command = emulator::parse_allowing(&request.words, &read, request.options.allowed)?;
     // A plan can be made without the socket that the start will need.
     if starting && command.program == emulator::Program::Nbd {
         emulator::take_socket(&mut command, &|name| std::env::var_os(name), std::process::id())?;

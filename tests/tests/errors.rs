@@ -83,6 +83,21 @@ fn a_backing_file_outside_the_image_roots_is_refused_with_the_option_to_add() ->
 }
 
 #[test]
+fn a_configuration_out_of_a_pipe_is_read_once() -> Result<()> {
+    need!(Broker, Qemu, Landlock);
+    let workdir = Workdir::new()?;
+    let pipe = workdir.path("configuration");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let writer = std::thread::spawn(move || fs::write(pipe, "[machine]\n  graphics = \"off\"\n"));
+    let command = BrokerCommand::new(&workdir).args(PLAIN_QEMU);
+    let finished = command.args(["-readconfig", "configuration", "-nonsense"]).run()?;
+    writer.join().unwrap().unwrap();
+    assert_eq!(finished.status.code(), Some(1), "{finished:?}");
+    assert!(finished.stderr.contains("-nonsense: invalid option"), "{finished:?}");
+    Ok(())
+}
+
+#[test]
 fn of_an_unknown_option_qemu_complains() -> Result<()> {
     need!(Broker, Qemu, Landlock);
     let workdir = Workdir::new()?;
