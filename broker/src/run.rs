@@ -77,7 +77,7 @@ pub fn run(request: &Request) -> Result<Infallible, Error> {
 
 /// Says what the emulator says to an option that could not be understood. If it says nothing, `error` stands.
 fn in_own_words(request: &Request, configurations: &Configurations, error: emulator::Error) -> Error {
-    let mistake = emulator::mistake(&request.words, &|path| configurations.read(path));
+    let mistake = emulator::mistake(&request.words, &|path| configurations.read(path), request.options.allowed);
     let become_emulator = |argv: &[OsString]| {
         let command = CommandLine { argv: argv.to_vec(), informational: true, ..CommandLine::default() };
         let plan = plan_for(request, command, descriptor::Images::default())?;

@@ -248,11 +248,11 @@ fn refuse_unknown(option: &str, keys: &Keys) -> Result<(), Error> {
 }
 
 fn refused_driver(option: &str, name: &str) -> Error {
-    const INSTEAD: &str = "use an image or device on this host, or hand an open one over with -add-fd";
+    const INSTEAD: &str = "use an image or device on this host, or an open one by its descriptor";
     let what = format!("the block driver {name}");
     match driver::refused(name) {
         Some(outside) => Error::not_served(option, what, format!("it reaches for {outside}: {INSTEAD}")),
-        None => Error::not_known(option, what, INSTEAD),
+        None => Error::not_known(option, what, "look at its spelling, or use a driver of docs/command-line.md"),
     }
 }
 

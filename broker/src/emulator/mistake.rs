@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
+use super::Allowed;
 use super::draft::Draft;
 use super::error::Error;
 use super::program::Program;
@@ -56,10 +57,15 @@ impl Mistake {
     }
 }
 
-/// The option for which [`super::parse`] fails on `argv`, if QEMU itself fails for it before it opens anything.
+/// The option for which [`super::parse_allowing`] fails on `argv`, if QEMU itself fails for it before it opens anything.
 #[must_use]
-pub fn mistake(argv: &[OsString], read_config: &dyn Fn(&Path) -> std::io::Result<Vec<u8>>) -> Option<Mistake> {
+pub fn mistake(
+    argv: &[OsString],
+    read_config: &dyn Fn(&Path) -> std::io::Result<Vec<u8>>,
+    allowed: Allowed,
+) -> Option<Mistake> {
     let mut draft = Draft::new(read_config);
+    draft.windows = allowed.windows;
     let error = super::read(&mut draft, argv).err()?;
     if draft.line.program != Program::System {
         return None;
@@ -97,8 +103,12 @@ mod tests {
     use super::*;
 
     fn asked(words: &[&str]) -> Option<Vec<String>> {
+        asked_allowing(words, Allowed::default())
+    }
+
+    fn asked_allowing(words: &[&str], allowed: Allowed) -> Option<Vec<String>> {
         let argv: Vec<OsString> = std::iter::once(&"qemu-system-x86_64").chain(words).map(OsString::from).collect();
-        let found = mistake(&argv, &|_| Err(std::io::ErrorKind::NotFound.into()))?;
+        let found = mistake(&argv, &|_| Err(std::io::ErrorKind::NotFound.into()), allowed)?;
         let words = found.argv.into_iter().skip(1 + AROUND.len());
         Some(words.map(|word| word.to_string_lossy().into_owned()).collect())
     }
@@ -112,6 +122,9 @@ mod tests {
         assert_eq!(asked(&["-m", "64", "--drive"]).unwrap(), ["-device", END, "--drive"]);
         assert_eq!(asked(&["-netdev", "nonsense,id=n"]).unwrap().len(), 4);
         assert_eq!(asked(&["-drive", "file=a,readonly=maybe"]).unwrap().len(), 4);
+        let words = ["-display", "gtk", "-nonsense"];
+        assert_eq!(asked(&words), None, "a window is refused first");
+        assert_eq!(asked_allowing(&words, Allowed { windows: true }).unwrap(), ["-nonsense", "-device", END]);
     }
 
     #[test]

@@ -97,7 +97,7 @@ pub(super) fn overcommit(draft: &mut Draft<'_>, group: &Group) -> Result<(), Err
     // `on-fault` is a third value, since 10.0.
     let locked = group.pairs.get("mem-lock");
     if let Some(value) = locked {
-        draft.line.locks_memory = !matches!(value.as_bytes(), b"off" | b"no" | b"false" | b"n");
+        draft.line.locks_memory = matches!(value.as_bytes(), b"on" | b"yes" | b"true" | b"y" | b"on-fault");
     }
     Ok(())
 }
@@ -109,7 +109,11 @@ pub(super) fn overcommit(draft: &mut Draft<'_>, group: &Group) -> Result<(), Err
 pub(super) fn usb_device(_: &mut Draft<'_>, option: &str, value: &OsStr) -> Result<(), Error> {
     if value == "braille" || value.as_bytes().contains(&b':') {
         let what = format!("the USB device {}", value.to_string_lossy());
-        return Err(Error::not_served(option, what, "use -device usb-kbd, usb-tablet or usb-storage"));
+        return Err(Error::not_served(
+            option,
+            what,
+            "use -device: usb-kbd, usb-tablet, usb-storage with a drive, usb-host",
+        ));
     }
     Ok(())
 }

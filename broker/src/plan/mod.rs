@@ -20,6 +20,7 @@ mod user;
 mod vfio;
 mod windows;
 
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
@@ -52,6 +53,9 @@ pub use records::Recording;
 use reopens::Commits;
 use shared::Shared;
 use shown::Shown;
+
+/// Switches Mesa's cache of shaders off (docs.mesa3d.org/envvars.html).
+const NO_SHADER_CACHE: &str = "MESA_SHADER_CACHE_DISABLE";
 
 /// What the operator asked for on broker's own command line.
 #[derive(Debug, Clone, Default)]
@@ -225,6 +229,9 @@ impl Plan {
         plan.plan_all(&handed, options)?;
         plan.check_firmware_folders()?;
         plan.check_names()?;
+        // Two options that are alike are told of once.
+        let mut told = HashSet::new();
+        plan.notices.retain(|notice| told.insert(notice.clone()));
         // The broker empties the private folders at the end, which belong to the emulator's user. Another user than the
         // operator also opens the operator's logs, and removes the control socket.
         let own = plan.identity.uid == rustix::process::geteuid().as_raw();
@@ -276,6 +283,14 @@ impl Plan {
         let connected = |grant: &Grant| matches!(grant.role, Role::Stream | Role::Output);
         let may_be_one = |grant: &Grant| connected(grant) && grant.pin.file_type().is_char_device();
         self.terminals.is_some() || self.grants.iter().any(may_be_one)
+    }
+
+    /// What the emulator's environment has besides the caller's.
+    #[must_use]
+    pub fn added_variable(&self, environment: &dyn Fn(&str) -> Option<OsString>) -> Option<String> {
+        // Mesa would keep compiled shaders in the caller's home, and complain that it cannot.
+        let draws = !self.command.render_nodes.is_empty();
+        (draws && environment(NO_SHADER_CACHE).is_none()).then(|| format!("{NO_SHADER_CACHE}=true"))
     }
 
     /// Pins what a resource names.

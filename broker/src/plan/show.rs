@@ -34,6 +34,9 @@ struct Shown<'a> {
     networks: Vec<ShownNetwork>,
     sockets: Vec<ShownSocket>,
     pseudo_terminals: bool,
+    rings: bool,
+    locked_memory: bool,
+    added_variable: Option<String>,
     incoming_command: Option<Vec<String>>,
     private: Vec<ShownPrivate>,
     shared: Vec<ShownShared>,
@@ -172,6 +175,9 @@ fn show(plan: &Plan) -> Shown<'_> {
         networks: plan.networks.iter().map(show_network).chain(plan.datagrams.iter().map(show_datagrams)).collect(),
         sockets: plan.sockets.iter().map(|grant| show_socket(grant)).collect(),
         pseudo_terminals: plan.terminals.is_some(),
+        rings: plan.command.io_uring,
+        locked_memory: plan.command.locks_memory || plan.pins_memory,
+        added_variable: plan.added_variable(&|name| std::env::var_os(name)),
         incoming_command: plan.command.incoming.as_ref().map(|incoming| {
             let words = incoming.words.iter();
             words.map(|word| word.to_string_lossy().into_owned()).collect()
@@ -316,6 +322,15 @@ fn write_words(out: &mut impl Write, shown: &Shown<'_>) -> io::Result<()> {
     }
     if shown.pseudo_terminals {
         writeln!(out, "create     pseudo-terminals of the host, at most {} at a time", terminals::MOST)?;
+    }
+    if shown.rings {
+        writeln!(out, "create     rings of io_uring, which carry reads, writes and waiting alone")?;
+    }
+    if shown.locked_memory {
+        writeln!(out, "lift       the limit on locked memory, if the caller may (CAP_IPC_LOCK)")?;
+    }
+    if let Some(variable) = &shown.added_variable {
+        writeln!(out, "set        {variable} in the emulator's environment")?;
     }
     if let Some(words) = &shown.incoming_command {
         writeln!(out, "run        {} for the state of the guest", words.join(" "))?;

@@ -60,7 +60,12 @@ impl Plan {
     }
 
     fn add_x(&mut self, display: &OsStr, environment: Environment<'_>) {
-        for address in x_display::addresses(&display.to_string_lossy(), &is_socket) {
+        let addresses = x_display::addresses(&display.to_string_lossy(), &is_socket);
+        // That it names no server is for the library to say.
+        if addresses.is_empty() {
+            return;
+        }
+        for address in addresses {
             self.add_endpoint(EndpointUse::Connect, &format!("DISPLAY={}", display.display()), address);
         }
         self.add_authority(environment);

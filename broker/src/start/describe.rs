@@ -23,9 +23,6 @@ use crate::paths::absolute_path;
 use crate::plan::sockets;
 use crate::serve::folders::Purpose;
 
-/// Switches Mesa's cache of shaders off (docs.mesa3d.org/envvars.html).
-const NO_SHADER_CACHE: &str = "MESA_SHADER_CACHE_DISABLE";
-
 /// Where the loader looks last for a library (ld.so(8)), which an optional one may lack. Of these folders the sandbox has
 /// what it shows.
 const LIBRARIES: [&str; 2] = ["/lib", "/usr/lib"];
@@ -171,12 +168,9 @@ impl Start {
         let environment = std::env::vars_os()
             .filter(|(name, _)| !has_own || name != OWN_SOCKET)
             .map(|(name, value)| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()));
-        // Mesa would keep compiled shaders in the caller's home, and complain that it cannot.
-        let draws = !self.plan.command.render_nodes.is_empty();
-        let no_cache = (draws && std::env::var_os(NO_SHADER_CACHE).is_none())
-            .then(|| CString::new(format!("{NO_SHADER_CACHE}=true")));
+        let added = self.plan.added_variable(&|name| std::env::var_os(name)).map(CString::new);
         let own_variable = own.as_ref().map(|socket| CString::new(format!("{OWN_SOCKET}={}", socket.as_raw_fd())));
-        let environment = environment.chain(own_variable).chain(no_cache);
+        let environment = environment.chain(own_variable).chain(added);
         Ok(Command {
             own_socket: own,
             networks: Vec::new(),
