@@ -11,9 +11,9 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, alarm};
 use rustix::event::{PollFd, PollFlags};
 use rustix::pipe::PipeFlags;
 use rustix::time::Timespec;
@@ -24,6 +24,9 @@ use crate::sys::process::{self, Fork};
 
 /// How long the emulator may take to answer; it does so in a few milliseconds.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// When the kernel ends the emulator, in seconds, if nobody else did: whoever asked may have been killed.
+const LIFETIME: u32 = 12;
 
 /// The most that is read of an answer, in bytes.
 const LONGEST: usize = 64 << 10;
@@ -46,7 +49,7 @@ pub fn ask(mistake: &Mistake, become_emulator: impl FnOnce()) -> Option<Answer> 
     let child = match process::fork().ok()? {
         Fork::Child => {
             drop(reader);
-            if alone_with(writer).is_ok() {
+            if limit_life().is_ok() && alone_with(writer).is_ok() {
                 become_emulator();
             }
             process::exit_now(0)
@@ -64,6 +67,14 @@ pub fn ask(mistake: &Mistake, become_emulator: impl FnOnce()) -> Option<Answer> 
     // What begins so is the broker's: something was missing in the sandbox, and the answer may be about that.
     let own = said.lines().any(|line| line.starts_with("broker: "));
     (status != 0 && !own && mistake.is_answered_by(&said)).then_some(Answer { said, status })
+}
+
+/// Lets this process, and the program that it will execute, live for [`LIFETIME`]. Its helpers end with it.
+fn limit_life() -> io::Result<()> {
+    process::restore_default(Signal::SIGALRM)?;
+    SigSet::from(Signal::SIGALRM).thread_unblock()?;
+    alarm::set(LIFETIME);
+    Ok(())
 }
 
 /// Leaves this process no descriptor of the caller's: nothing to read, and `output` to complain to.
@@ -111,6 +122,29 @@ mod tests {
     use std::io::Write;
 
     use super::*;
+
+    #[test]
+    fn the_emulator_ends_when_nobody_waits_for_it() {
+        let asked = ask(&Mistake { argv: Vec::new() }, || {
+            let left = alarm::cancel().unwrap_or_default();
+            let _ = rustix::io::write(rustix::stdio::stderr(), b"it is about the option");
+            process::exit_now(i32::try_from(left).unwrap_or_default());
+        });
+        let Answer { said, status } = asked.unwrap();
+        assert_eq!(said, "it is about the option");
+        assert!((1..=LIFETIME).contains(&u32::from(status)), "{status}");
+        // The alarm is deaf to nobody's wishes: whatever the caller ignores or blocks, it ends the process.
+        process::ignore(Signal::SIGALRM).unwrap();
+        SigSet::from(Signal::SIGALRM).thread_block().unwrap();
+        let asked = ask(&Mistake { argv: Vec::new() }, || {
+            let _ = rustix::io::write(rustix::stdio::stderr(), b"too late");
+            let _ = kill(nix::unistd::getpid(), Signal::SIGALRM);
+            process::exit_now(1);
+        });
+        assert_eq!(asked, None);
+        SigSet::from(Signal::SIGALRM).thread_unblock().unwrap();
+        process::restore_default(Signal::SIGALRM).unwrap();
+    }
 
     #[test]
     fn an_answer_is_read_to_its_end_and_bounded() {

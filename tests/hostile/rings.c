@@ -243,7 +243,7 @@ void attack_with_many_rings(void)
         size_t made = 0;
         for (; made < sizeof numbers / sizeof numbers[0]; made++) {
             struct io_uring_params parameters = {0};
-            numbers[made] = (int)CALL(SYS_io_uring_setup, 1024, &parameters);
+            numbers[made] = (int)CALL(SYS_io_uring_setup, 256, &parameters);
             if (numbers[made] < 0)
                 break;
         }

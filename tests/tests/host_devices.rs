@@ -2,8 +2,9 @@
 
 use std::fs;
 
+use rustix::fs::{CWD, FileType, Mode};
 use serde_json::json;
-use tests::{BrokerCommand, During, ORDINARY_USER, PLAIN_QEMU, Result, Workdir, need};
+use tests::{BrokerCommand, During, Error, ORDINARY_USER, PLAIN_QEMU, Result, Workdir, need};
 
 /// Runs the emulator with `words` to its end, bare or not, and returns its exit status and its own messages.
 fn outcome(words: &[&str], bare: bool) -> Result<(Option<i32>, String)> {
@@ -129,5 +130,28 @@ fn runs_with_shared_memory(bare: bool) -> Result<bool> {
 fn shared_memory_is_had_where_plain_qemu_has_it() -> Result<()> {
     need!(Broker, UserNamespaces, Qemu, Landlock);
     assert_eq!(runs_with_shared_memory(false)?, runs_with_shared_memory(true)?);
+    Ok(())
+}
+
+#[test]
+fn a_node_that_was_removed_gives_nobody_elses_device() -> Result<()> {
+    need!(Broker, Root, Qemu, Landlock);
+    let workdir = Workdir::new()?;
+    let (node, number) = (workdir.path("node"), rustix::fs::makedev(1, 5));
+    let make = || rustix::fs::mknodat(CWD, &node, FileType::CharacterDevice, Mode::RUSR | Mode::WUSR, number);
+    make().during("make a node of /dev/zero")?;
+    let object = ["-object", "rng-random,id=first,filename=node", "-accel", "tcg"];
+    let (mut emulator, mut qmp) = BrokerCommand::new(&workdir).args(PLAIN_QEMU).args(object).start_with_monitor()?;
+    let mut add = |id: &str| qmp.execute("object-add", json!({"qom-type": "rng-random", "id": id, "filename": "node"}));
+    add("second").map_err(|error| emulator.explain(error))?;
+    fs::remove_file(&node).during("remove the node")?;
+    let refused = add("third");
+    assert!(matches!(&refused, Err(Error::Refused { description, .. }) if description.contains("No such device")));
+    emulator.wait_for_message("the device node that `-object rng-random,id=first,filename=node` grants was removed")?;
+    // A node that takes its place is another one.
+    make().during("make another node")?;
+    assert!(add("fourth").is_err());
+    qmp.quit()?;
+    assert!(emulator.wait()?.status.success());
     Ok(())
 }

@@ -115,6 +115,7 @@ fn confine(config: &Config, link: &OwnedFd) -> io::Result<InFlight> {
     // The standard numbers stay taken, so that no message of a panic ends up in a socket.
     let mut kept = vec![0, 1, 2, link.as_raw_fd(), config.broker.as_raw_fd()];
     kept.extend(config.life.as_ref().map(AsRawFd::as_raw_fd));
+    kept.extend(config.shared.descriptors().map(|place| place.as_raw_fd()));
     process::close_all_but(&kept)?;
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     rustix::stdio::dup2_stdin(&null)?;

@@ -110,7 +110,6 @@ fn change(copy: BorrowedFd<'_>, by_name: Option<u32>, mode: u32, shared: &Shared
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::confine::shared_mounts::number_of;
 
     #[test]
     fn only_a_descriptors_own_name_counts() {
@@ -135,7 +134,7 @@ mod tests {
         let folder = std::fs::File::open(folder).unwrap();
         let file =
             rustix::fs::openat(&folder, ".", OFlags::TMPFILE | OFlags::RDWR, Mode::from_raw_mode(0o600)).unwrap();
-        let shared = SharedMounts::beneath([number_of(file.as_fd()).unwrap()].into()).unwrap();
+        let shared = SharedMounts::beneath(vec![folder.try_clone().unwrap().into()]).unwrap();
         let mode = || rustix::fs::fstat(&file).unwrap().st_mode & 0o7777;
         assert_eq!(change(file.as_fd(), None, 0o640, &SharedMounts::default()), Change::Strange);
         assert_eq!(change(file.as_fd(), None, 0o4755, &shared), Change::Strange);

@@ -44,9 +44,9 @@ const REGISTRATIONS: &[IoringRegisterOp] = &[IoringRegisterOp::RegisterRingFds, 
 /// kernel would poll by a thread with the agent's rights, or use the agent's descriptors or memory.
 const FLAGS: u32 = IoringSetupFlags::NO_SQARRAY.bits();
 
-/// Entries of a ring at most: eight times QEMU's 128 (`MAX_ENTRIES` and `FDMON_IO_URING_ENTRIES`). The memory of a ring, which
+/// Entries of a ring at most: twice QEMU's 128 (`MAX_ENTRIES` and `FDMON_IO_URING_ENTRIES`). The memory of a ring, which
 /// is about 100 bytes an entry, is charged to the agent's control group.
-const MAX_ENTRIES: u32 = 1024;
+const MAX_ENTRIES: u32 = 256;
 
 /// Index of `flags` in the parameters.
 const FLAGS_AT: usize = 2;

@@ -119,16 +119,28 @@ pub fn allow_locked_memory() -> Result<(), LockError> {
 #[must_use]
 pub struct LockedMemory(rlim_t, rlim_t);
 
-/// Lifts the limit on locked memory where this process may exceed it by its capability, for the agent makes the rings of
-/// io_uring, has no capability, and Linux 6.14 counts their memory against that limit (`io_create_region`,
-/// io_uring/memmap.c). The limit as it was, which the emulator is to have; none if it stays. Who cannot lift it goes
-/// without: older kernels do not ask, and a ring that does not fit is `ENOMEM` to the emulator.
+/// Bytes that the rings of a user's guests may take, where the kernel counts them as locked memory: those of some five
+/// hundred of the greatest that an agent makes. A disk or an I/O thread has one, of half the size.
+const RINGS: rlim_t = 16 << 20;
+
+/// Raises the limit on locked memory where this process may exceed it by its capability, for the agent makes the rings of
+/// io_uring, has no capability, and there are kernels that count their memory against that limit (`__io_account_mem`,
+/// io_uring). The limit as it was, which the emulator is to have; none if it stays. Who cannot raise it goes
+/// without: other kernels do not ask, and a ring that does not fit is `ENOMEM` to the emulator.
 #[must_use]
 pub fn allow_rings() -> Option<LockedMemory> {
-    let before = getrlimit(Resource::RLIMIT_MEMLOCK).ok()?;
-    allow_locked_memory().ok()?;
-    let after = getrlimit(Resource::RLIMIT_MEMLOCK).ok()?;
-    (before != after).then_some(LockedMemory(before.0, before.1))
+    if !capabilities::holds(Capability::CAP_IPC_LOCK).unwrap_or(false) {
+        return None;
+    }
+    let (soft, hard) = getrlimit(Resource::RLIMIT_MEMLOCK).ok()?;
+    let (wanted, most) = enough_for_rings(soft, hard);
+    setrlimit(Resource::RLIMIT_MEMLOCK, wanted, most).ok()?;
+    (wanted != soft).then_some(LockedMemory(soft, hard))
+}
+
+/// The limit, soft and hard, with which there is memory for rings; one that is greater stays.
+fn enough_for_rings(soft: rlim_t, hard: rlim_t) -> (rlim_t, rlim_t) {
+    (soft.max(RINGS), hard.max(RINGS))
 }
 
 /// Puts a limit back that was lifted.
@@ -158,5 +170,18 @@ pub struct Error {
 impl Error {
     fn of(call: &'static str, errno: nix::errno::Errno) -> Self {
         Self { call, source: errno.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rings_get_a_fixed_sum_and_take_nothing_away() {
+        assert_eq!(enough_for_rings(64 << 10, 8 << 20), (RINGS, RINGS));
+        assert_eq!(enough_for_rings(8 << 20, 64 << 20), (RINGS, 64 << 20));
+        assert_eq!(enough_for_rings(32 << 20, RLIM_INFINITY), (32 << 20, RLIM_INFINITY));
+        assert_eq!(enough_for_rings(RLIM_INFINITY, RLIM_INFINITY), (RLIM_INFINITY, RLIM_INFINITY));
     }
 }

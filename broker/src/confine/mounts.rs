@@ -1,6 +1,5 @@
 //! The root of the sandbox: a fresh tmpfs that holds what the emulator needs, read-only.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -12,7 +11,7 @@ use rustix::mount::{
 };
 
 use super::mount_points::{make_character_node, make_directory, make_file, make_link, make_text};
-use super::shared_mounts::{self, SharedMounts};
+use super::shared_mounts::SharedMounts;
 use crate::open::pin::Pin;
 use crate::sys::mount::{NO_DEV, NO_EXEC, NO_SUID, READ_ONLY, set_attributes};
 
@@ -222,8 +221,8 @@ pub fn pivot_into(layout: &Layout, views: Views) -> Result<SharedMounts, Error> 
     Ok(shared)
 }
 
-/// Puts everything in its place, and returns the numbers of the mounts of shared folders.
-fn furnish(layout: &Layout, views: Views, root: BorrowedFd<'_>) -> Result<BTreeSet<u64>, Error> {
+/// Puts everything in its place, and returns descriptors of the mounts of shared folders.
+fn furnish(layout: &Layout, views: Views, root: BorrowedFd<'_>) -> Result<Vec<OwnedFd>, Error> {
     for (at, target) in &layout.links {
         make_link(root, at, target)?;
     }
@@ -248,9 +247,9 @@ fn furnish(layout: &Layout, views: Views, root: BorrowedFd<'_>) -> Result<BTreeS
     // Outer folders first, or they would hide the inner ones.
     let mut shared: Vec<_> = layout.shared.iter().zip(views.shared).collect();
     shared.sort_by_key(|(folder, _)| &folder.at);
-    let mut numbers = BTreeSet::new();
+    let mut held = Vec::new();
     for (folder, view) in shared {
-        numbers.insert(shared_mounts::number_of(view.as_fd()).map_err(Error::step("look at a shared folder"))?);
+        held.push(view.try_clone().map_err(|source| Error::Step { step: "hold a shared folder", source })?);
         place_at(root, &folder.at, view)?;
     }
     make_directory(root, &layout.working_directory)?;
@@ -264,7 +263,7 @@ fn furnish(layout: &Layout, views: Views, root: BorrowedFd<'_>) -> Result<BTreeS
         // Within a read-only tree there is no place for it; the program then leaves unfinished files there.
         let _ = make_file(root, path);
     }
-    Ok(numbers)
+    Ok(held)
 }
 
 /// Mounts `view` at `path` beneath `root`, on what is of its kind.

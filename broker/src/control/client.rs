@@ -5,10 +5,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use protocol::{Channel, Name, Received};
+use rustix::event::{PollFd, PollFlags};
 use rustix::fs::FileType;
+use rustix::time::Timespec;
 
 use super::granted::{self, Wanted};
 use super::holder::{self, Holding};
@@ -88,6 +91,13 @@ pub fn run(guest: &str, wish: &Wish) -> Result<(), Error> {
     }
 }
 
+/// How long the search for a process's guest waits for all answers; a broker takes milliseconds.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+fn left_until(end: Instant) -> Duration {
+    end.saturating_duration_since(Instant::now())
+}
+
 /// A guest that runs.
 struct Guest {
     channel: Channel,
@@ -103,15 +113,40 @@ fn guest_of_process(number: &str) -> Option<String> {
         return None;
     }
     let status = rustix::fs::stat(format!("/proc/{number}/ns/user")).ok()?;
-    running.into_iter().find(|name| {
-        let asked = Guest::connect(name).and_then(|mut guest| guest.ask(OrderBody::Status, None));
-        matches!(asked, Ok(Answer::Status(found)) if found.namespace == Some((status.st_dev, status.st_ino)))
+    let end = Instant::now() + PATIENCE;
+    // All are asked before the first answer is waited for: one broker that is stopped delays nobody but itself.
+    let asked = running.into_iter().filter_map(|name| Some((Guest::ask_for_status(&name, end).ok()?, name)));
+    let asked: Vec<_> = asked.collect();
+    asked.into_iter().find_map(|(guest, name)| {
+        let found = guest.status_until(end).ok()?;
+        (found.namespace == Some((status.st_dev, status.st_ino))).then_some(name)
     })
 }
 
 impl Guest {
     fn connect(name: &str) -> Result<Self, Error> {
         Ok(Self { channel: Channel::new(place::connect(name)?)? })
+    }
+
+    /// Asks a guest how it does, and waits until `end` at most for room.
+    fn ask_for_status(name: &str, end: Instant) -> Result<Self, Error> {
+        // No time at all would mean for ever.
+        let patience = left_until(end).max(Duration::from_millis(1));
+        let mut channel = Channel::new(place::connect_within(name, patience)?)?;
+        channel.try_send(&Order { version: VERSION, body: OrderBody::Status }, None)?;
+        Ok(Self { channel })
+    }
+
+    /// What it answers until `end`.
+    fn status_until(mut self, end: Instant) -> Result<GuestStatus, Error> {
+        let left = Timespec::try_from(left_until(end)).unwrap_or_default();
+        let mut waited_for = [PollFd::new(&self.channel, PollFlags::IN)];
+        rustix::event::poll(&mut waited_for, Some(&left)).map_err(|error| Error::Silent(error.into()))?;
+        match self.channel.try_recv::<Answer>()?.map(|received| received.message) {
+            Some(Answer::Status(status)) => Ok(status),
+            Some(_) => Err(Error::Nonsense),
+            None => Err(Error::Silent(io::ErrorKind::TimedOut.into())),
+        }
     }
 
     fn ask(&mut self, body: OrderBody, link: Option<&OwnedFd>) -> Result<Answer, Error> {
@@ -305,6 +340,9 @@ pub enum Error {
     /// The connection failed.
     #[error("the guest's broker does not answer: {0}")]
     Channel(#[from] protocol::Error),
+    /// No answer came in time.
+    #[error("the guest's broker does not answer: {0}")]
+    Silent(io::Error),
     /// The broker said no.
     #[error("{0}")]
     Failed(String),

@@ -121,9 +121,17 @@ impl ControlPlace {
 /// # Errors
 /// [`Error::NotRunning`], with the names of those that run; [`Error::Connect`].
 pub fn connect(name: &str) -> Result<OwnedFd, Error> {
+    connect_within(name, PATIENCE)
+}
+
+/// The same, and waits no longer than this for a broker that has more callers than it takes.
+///
+/// # Errors
+/// As [`connect`].
+pub fn connect_within(name: &str, patience: Duration) -> Result<OwnedFd, Error> {
     let around = runtime_folder()?;
     let path = around.join(file_name(name)).join(SOCKET);
-    match connect_patiently(&path) {
+    match connect_patiently(&path, patience) {
         // What is granted is handed to whoever listens there.
         Ok(socket) => match sockopt::socket_peercred(&socket) {
             Ok(peer) if peer.uid == rustix::process::geteuid() => Ok(socket),
@@ -186,9 +194,9 @@ fn connect_to(path: &Path) -> rustix::io::Result<OwnedFd> {
 }
 
 /// Waits while the broker has more callers than it has accepted.
-fn connect_patiently(path: &Path) -> rustix::io::Result<OwnedFd> {
+fn connect_patiently(path: &Path, patience: Duration) -> rustix::io::Result<OwnedFd> {
     let socket = socket(SocketFlags::CLOEXEC)?;
-    sockopt::set_socket_timeout(&socket, Timeout::Send, Some(PATIENCE))?;
+    sockopt::set_socket_timeout(&socket, Timeout::Send, Some(patience))?;
     rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
     sockopt::set_socket_timeout(&socket, Timeout::Send, None)?;
     Ok(socket)

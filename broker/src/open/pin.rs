@@ -110,6 +110,17 @@ impl Pin {
         (self.file_type() == FileType::CharacterDevice).then_some(numbers)
     }
 
+    /// Whether it is a device node that had a name when it was pinned, and has none any more.
+    ///
+    /// # Errors
+    /// `fstat(2)`'s.
+    pub fn is_removed_node(&self) -> io::Result<bool> {
+        if !matches!(self.file_type(), FileType::BlockDevice | FileType::CharacterDevice) || self.status.st_nlink == 0 {
+            return Ok(false);
+        }
+        Ok(rustix::fs::fstat(&self.descriptor)?.st_nlink == 0)
+    }
+
     /// User and group id of its owner.
     #[must_use]
     pub fn owner(&self) -> (u32, u32) {

@@ -296,7 +296,7 @@ fn open_slot(slot: &mut Slot, flags: OpenFlags) -> Decision {
 }
 
 /// Whether an open of a FIFO with `flags` waits until somebody opens its other end (fifo(7)).
-fn waits(flags: OpenFlags) -> bool {
+pub(super) fn waits(flags: OpenFlags) -> bool {
     flags.access() != AccessMode::ReadWrite && !flags.contains(OpenBits::NONBLOCK)
 }
 

@@ -237,6 +237,17 @@ impl Refusal {
         )
     }
 
+    /// A device node that was removed since it was granted.
+    #[must_use]
+    pub fn removed_node(option: &str) -> Self {
+        Self::new(
+            format!(
+                "the device node that `{option}` grants was removed, and its number may be another device's by now"
+            ),
+            "start the guest anew once the device is back; a disk: `broker ctl NAME grant PATH`",
+        )
+    }
+
     /// A bound on new files.
     #[must_use]
     pub fn full(full: Full, limits: Limits) -> Self {

@@ -14,6 +14,7 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
 use super::folders::Place;
 use super::grants::{Access, Grant, Role};
 use super::ledger::{Full, Ledger};
+use super::policy::waits;
 use super::refusal::Refusal;
 use super::sockets::{SocketGrant, make};
 use super::terminals::Terminals;
@@ -176,6 +177,12 @@ impl Work {
         }
     }
 
+    /// Whether it may wait for ever for somebody who opens the other end of a FIFO.
+    #[must_use]
+    pub fn awaits_a_reader(&self) -> bool {
+        matches!(self, Self::Open(grant, flags) if grant.pin.file_type() == FileType::Fifo && waits(*flags))
+    }
+
     /// Whether it is done on files whose rights are those of `--image-user` alone. What the broker made itself, logs and the
     /// pid file are the operator's.
     #[must_use]
@@ -202,7 +209,10 @@ impl Work {
             }
             Self::Open(grant, flags) => {
                 check_name(&grant)?;
+                check_node(&grant)?;
                 let opened = reopen(own_descriptors, grant.source(flags), open_flags(flags))?;
+                // It may have been removed, and its number given away, in between.
+                check_node(&grant)?;
                 grant.opened.store(true, Ordering::Relaxed);
                 Ok(Carried::Opened(opened))
             }
@@ -269,6 +279,14 @@ fn check_name(grant: &Grant) -> Result<(), Failure> {
     let Some(home) = grant.home.as_ref().filter(|_| grant.role == Role::Created) else { return Ok(()) };
     let status = rustix::fs::statat(&home.folder, &home.name, AtFlags::SYMLINK_NOFOLLOW)?;
     if (status.st_dev, status.st_ino) == grant.pin.identity() { Ok(()) } else { Err(refused(Refusal::replaced())) }
+}
+
+/// A node stands for a number, which the kernel gives to another device when this one is gone. It removes the node before.
+fn check_node(grant: &Grant) -> Result<(), Failure> {
+    match grant.pin.is_removed_node()? {
+        true => Err(Failure::Refused(Refusal::removed_node(&grant.option), rustix::io::Errno::NODEV)),
+        false => Ok(()),
+    }
 }
 
 fn insert(own_descriptors: BorrowedFd<'_>, place: &Place, flags: OpenFlags) -> Result<Carried, Failure> {

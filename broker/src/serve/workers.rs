@@ -86,9 +86,12 @@ impl Workers {
     /// Hands a job to a thread that is idle, or to a new one, or leaves it in the queue.
     ///
     /// # Errors
-    /// `EAGAIN`: no thread is there, and none can be started.
+    /// `EAGAIN`: no thread is there, and none can be started. `EBUSY`: it would wait behind others for a FIFO's reader.
     pub fn submit(&self, job: Job) -> io::Result<()> {
         let mut state = self.queues.lock();
+        if job.work.awaits_a_reader() && state.is_full(&job.work) {
+            return Err(rustix::io::Errno::BUSY.into());
+        }
         state.jobs.push_back(job);
         if state.jobs.len() > state.idle && state.threads < MAX_THREADS {
             let queues = Arc::clone(&self.queues);
@@ -197,6 +200,15 @@ impl State {
         Some(job)
     }
 
+    /// Whether there are, at work or queued, as many jobs as may be at once where `work` is done. Opens of one FIFO that
+    /// all wait for a reader would else be all the requests that a client may have.
+    fn is_full(&self, work: &Work) -> bool {
+        work.neighbourhoods().iter().any(|place| {
+            let queued = self.jobs.iter().filter(|job| job.work.neighbourhoods().contains(place)).count();
+            queued + self.busy.get(place).copied().unwrap_or_default() >= place.threads
+        })
+    }
+
     fn leave(&mut self, neighbourhoods: &[Neighbourhood]) {
         for neighbourhood in neighbourhoods {
             if let Some(threads) = self.busy.get_mut(neighbourhood) {
@@ -206,5 +218,59 @@ impl State {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::OpenOptionsExt;
+    use std::sync::atomic::AtomicBool;
+
+    use protocol::OpenFlags;
+    use rustix::fs::{CWD, FileType};
+
+    use super::*;
+    use crate::open::pin::Pin;
+    use crate::serve::grants::{Access, Grant, Role};
+
+    #[test]
+    fn opens_that_wait_for_a_fifos_reader_do_not_pile_up() {
+        let path = std::env::temp_dir().join(format!("broker-fifo-{}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        rustix::fs::mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let grant = Arc::new(Grant {
+            role: Role::Output,
+            option: String::new(),
+            access: Access::WriteOnly,
+            pin: Arc::new(Pin::take(&path).unwrap()),
+            view: None,
+            name: Vec::new(),
+            home: None,
+            opened: AtomicBool::new(false),
+        });
+        let workers = Workers::new(false).unwrap();
+        let submit = |ticket, flags: i32| {
+            let flags = OpenFlags::from_linux(flags).unwrap();
+            workers.submit(Job { ticket, work: Work::Open(Arc::clone(&grant), flags) })
+        };
+        for ticket in 1..=2 {
+            submit(ticket, libc::O_WRONLY).unwrap();
+        }
+        let full = submit(3, libc::O_WRONLY).unwrap_err();
+        assert_eq!(full.raw_os_error(), Some(libc::EBUSY));
+        // Once there is a reader both get on, and so does the next one.
+        let reader = std::fs::File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&path).unwrap();
+        let result = || loop {
+            if let Some(done) = workers.take_result() {
+                return done.result;
+            }
+            let mut wait = [rustix::event::PollFd::new(&workers, rustix::event::PollFlags::IN)];
+            rustix::event::poll(&mut wait, None).unwrap();
+        };
+        assert!(result().is_ok() && result().is_ok());
+        submit(4, libc::O_WRONLY).unwrap();
+        assert!(result().is_ok());
+        drop(reader);
+        std::fs::remove_file(&path).unwrap();
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use rustix::process::Signal;
 use tests::control::{CONTROL_FOLDER, Control};
-use tests::{BrokerCommand, During, Process, Result, Workdir, need, raw_boot_disk, until};
+use tests::{BrokerCommand, During, Error, Process, Result, Workdir, need, raw_boot_disk, until};
 
 use crate::guest::Guest;
 
@@ -150,4 +150,21 @@ fn open_to_everybody(path: &std::path::Path, open: bool) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let mode = if open { 0o777 } else { 0o700 };
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).during(format!("chmod {}", path.display()))
+}
+
+#[test]
+fn a_broker_that_is_stopped_hides_no_other_guest() -> Result<()> {
+    need!(Broker, Root, Qemu, Landlock);
+    // Their names are asked in order.
+    let (stopped, other) = (Guest::start()?, Guest::start()?);
+    let is_broker = |process: &Process| process.status().is_some_and(|status| status.field("Name") == "broker");
+    let broker = stopped.emulator.helpers()?.into_iter().find(is_broker);
+    let broker = broker.ok_or_else(|| Error::Unexpected("there is no broker".into()))?;
+    broker.signal(Signal::STOP)?;
+    let pid = other.emulator.process().0;
+    let status = Control::new(&pid.to_string()).status();
+    broker.signal(Signal::CONT)?;
+    assert_eq!(status?["pid"], serde_json::json!(pid));
+    stopped.end()?;
+    other.end()
 }
