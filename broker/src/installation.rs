@@ -38,6 +38,14 @@ pub struct Installation {
     pub searched: Vec<PathBuf>,
 }
 
+impl Installation {
+    /// `path` as it reads behind the links of the root folder.
+    #[must_use]
+    pub fn through_links(&self, path: &Path) -> PathBuf {
+        through_links(path, &self.links)
+    }
+}
+
 /// Finds the emulator that `name` stands for, as a shell would, and what belongs to it.
 ///
 /// # Errors

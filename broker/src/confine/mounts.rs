@@ -237,6 +237,10 @@ fn furnish(layout: &Layout, views: Views, root: BorrowedFd<'_>) -> Result<Vec<Ow
         };
         place_at(root, &directory.at, view)?;
     }
+    // Before anything of the host: what is shown or shared hides them, and none is ever written into it.
+    for (path, content) in &layout.texts {
+        make_text(root, path, content)?;
+    }
     let shown = layout.trees.iter().zip(views.trees).chain(layout.devices.iter().zip(views.devices));
     for (path, view) in shown {
         place_at(root, path, view)?;
@@ -255,9 +259,6 @@ fn furnish(layout: &Layout, views: Views, root: BorrowedFd<'_>) -> Result<Vec<Ow
     make_directory(root, &layout.working_directory)?;
     for (grant, view) in layout.grants.iter().zip(views.grants) {
         place_at(root, &grant.at, view)?;
-    }
-    for (path, content) in &layout.texts {
-        make_text(root, path, content)?;
     }
     for path in &layout.awaited {
         // Within a read-only tree there is no place for it; the program then leaves unfinished files there.

@@ -19,7 +19,7 @@ const DATA: [&str; 5] = [
     "/usr/share/libdrm",             // names of graphics cards
 ];
 
-/// The user's own list, beneath `HOME`.
+/// The user's own list, beneath `HOME`, which is not shown: a link may lead from there to any file.
 const OWN_DATA: &str = ".drirc";
 
 impl Plan {
@@ -36,10 +36,9 @@ impl Plan {
     /// Shows what graphics libraries read besides devices.
     pub(super) fn show_graphics_data(&mut self, environment: &dyn Fn(&str) -> Option<OsString>) {
         let own = environment("HOME").map(|home| Path::new(&home).join(OWN_DATA)).filter(|own| own.is_absolute());
-        for path in DATA.iter().map(PathBuf::from).chain(own) {
-            if !self.shown.add(&path) {
-                self.miss(path.into_os_string().into_encoded_bytes());
-            }
+        let missing = DATA.iter().map(PathBuf::from).filter(|path| !self.shown.add(path)).collect::<Vec<_>>();
+        for path in missing.into_iter().chain(own) {
+            self.miss(path.into_os_string().into_encoded_bytes());
         }
     }
 

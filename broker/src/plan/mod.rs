@@ -1,6 +1,7 @@
 //! The plan: all that will be done for one command line. Making it reads and pins, and changes nothing.
 
 mod checks;
+mod environment_files;
 mod error;
 mod files;
 mod graphics;

@@ -184,7 +184,7 @@ fn show(plan: &Plan) -> Shown<'_> {
         }),
         private: private.collect(),
         shared: shared.collect(),
-        also_shown: plan.shown.trees.iter().map(|path| path.display().to_string()).collect(),
+        also_shown: also_shown(plan).map(|path| path.display().to_string()).collect(),
         also_listed: plan.shown.folders.iter().map(|path| path.display().to_string()).collect(),
         absent: plan.absent.iter().map(|(name, _)| String::from_utf8_lossy(name).into_owned()).collect(),
         inherited_descriptors: plan.command.descriptors.iter().copied().collect(),
@@ -280,6 +280,11 @@ fn write_network(out: &mut impl Write, network: &ShownNetwork) -> io::Result<()>
         }
     }
     Ok(())
+}
+
+/// What is shown besides, as it is on the host or as it was read there.
+fn also_shown(plan: &Plan) -> impl Iterator<Item = &std::path::PathBuf> {
+    plan.shown.trees.iter().chain(plan.shown.texts.iter().map(|(path, _)| path))
 }
 
 fn write_words(out: &mut impl Write, shown: &Shown<'_>) -> io::Result<()> {

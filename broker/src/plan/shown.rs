@@ -12,6 +12,8 @@ pub struct Shown {
     pub trees: Vec<PathBuf>,
     /// Symbolic links of the sandbox: where, and to what.
     pub links: Vec<(PathBuf, PathBuf)>,
+    /// Small files that are made for the sandbox: where, and with what in them.
+    pub texts: Vec<(PathBuf, Vec<u8>)>,
     /// Folders of the sandbox that may be listed and hold nothing but what is shown or granted in them.
     pub folders: Vec<PathBuf>,
     /// Names that libraries look for in vain, with all beneath them: the sandbox answers, unless the broker knows the name.
@@ -22,7 +24,8 @@ pub struct Shown {
 
 impl Shown {
     /// Shows `path` as it is on the host, also where links lead to it. Not shown is what this process may not read, for
-    /// neither may the emulator, and a name for all of the host.
+    /// neither may the emulator, and a name for all of the host. `path` must not come from the caller's environment: what
+    /// its links lead to is shown, whatever it is.
     pub fn add(&mut self, path: &Path) -> bool {
         let real = path.canonicalize().ok().filter(|real| real != Path::new("/") && is_readable(real));
         let Some(real) = real else { return false };

@@ -1,5 +1,6 @@
 //! Windows: the display server that the caller's environment names, and what GTK and SDL read (`--allow display`).
 
+mod keys;
 mod services;
 mod x_display;
 
@@ -8,10 +9,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
+use super::environment_files::{self, Readers};
 use super::{Plan, Private};
 use sandbox_profiles::{SoughtIn, sought_by_windows};
 
-use crate::emulator::{Address, Endpoint, EndpointUse, Kind, Resource, Window};
+use crate::emulator::{Address, Endpoint, EndpointUse, Window};
 use crate::installation;
 
 /// Modules of QEMU that open windows, in the order in which it tries them (`qemu_display_find_default`, `ui/console.c`).
@@ -68,7 +70,7 @@ impl Plan {
         for address in addresses {
             self.add_endpoint(EndpointUse::Connect, &format!("DISPLAY={}", display.display()), address);
         }
-        self.add_authority(environment);
+        self.add_authority(display, environment);
         self.notices.push(format!(
             "{OPTION}: who breaks out of the guest can see and type into all windows of the X server {}; use Wayland, or a \
              server of its own such as Xephyr",
@@ -76,16 +78,24 @@ impl Plan {
         ));
     }
 
-    /// The file with the key to the X server, as `XauFileName` finds it (libXau's `AuFileName.c`).
-    fn add_authority(&mut self, environment: Environment<'_>) {
+    /// The keys to this X server, in the place of the file in which `XauFileName` finds them (libXau's `AuFileName.c`).
+    fn add_authority(&mut self, display: &OsStr, environment: Environment<'_>) {
+        let Some(number) = x_display::number(&display.to_string_lossy()) else { return };
         let in_home = || Some(PathBuf::from(environment("HOME")?).join(".Xauthority").into_os_string());
         let Some(name) = environment("XAUTHORITY").filter(|name| !name.is_empty()).or_else(in_home) else { return };
-        // What is no readable file is for the X server to say: it refuses who has no key.
-        let is_file = std::fs::metadata(&name).is_ok_and(|metadata| metadata.is_file());
-        if is_file && std::fs::File::open(&name).is_ok() {
-            let option = format!("{OPTION} (XAUTHORITY)");
-            self.command.resources.push(Resource { option, name, kind: Kind::OptionalFile });
+        let name = PathBuf::from(name);
+        // The server is granted, and so is its key, whoever the emulator is. Without one the X server says what is wrong.
+        if let Some(list) = environment_files::read(&name, keys::LARGEST, Readers::Broker) {
+            match keys::of_server(&list, number) {
+                Some(keys) if keys.is_empty() => (),
+                Some(keys) => self.show_text(&name, keys),
+                None => self.notices.push(format!(
+                    "{OPTION}: {} is no list of keys to X servers, so the emulator does not get it; make one with xauth",
+                    name.display()
+                )),
+            }
         }
+        self.shown.sought.push(name);
     }
 
     fn add_endpoint(&mut self, use_: EndpointUse, from: &str, address: Address) {

@@ -101,9 +101,18 @@ impl Start {
                 .filter(|folder| folder.purpose == Purpose::Media)
                 .map(|folder| Arc::clone(&folder.pin))
                 .collect(),
-            texts: name_service::files(&plan.sockets, plan.command.internet),
+            texts: self.texts(),
             working_directory: plan.working_directory.clone(),
         }
+    }
+
+    /// Small files, those of the names of hosts before one that the environment names.
+    fn texts(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        let mut texts = name_service::files(&self.plan.sockets, self.plan.command.internet);
+        let others = self.plan.shown.texts.iter().filter(|(path, _)| !texts.iter().any(|(known, _)| known == path));
+        let others: Vec<_> = others.cloned().collect();
+        texts.extend(others);
+        texts
     }
 
     /// Files that the program is to make.

@@ -35,6 +35,11 @@ impl AtTerminal {
 
     /// The same as an ordinary user, if one is given and the tests run as root.
     pub fn start_as(user: Option<u32>, arguments: &[&str]) -> Result<Self> {
+        Self::start_with(user, arguments, &[("TERM", "xterm")])
+    }
+
+    /// The same with these variables.
+    pub fn start_with(user: Option<u32>, arguments: &[&str], variables: &[(&str, &str)]) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let marker = format!("broker-terminal-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let terminal = Terminal::open()?;
@@ -61,7 +66,7 @@ impl AtTerminal {
             .args(["qemu-system-x86_64", "-machine", "q35", "-nic", "none", "-S"])
             .args(arguments)
             .env("BROKER_TEST_START", &marker)
-            .env("TERM", "xterm")
+            .envs(variables.iter().copied())
             .stdin(stdio()?)
             .stdout(stdio()?)
             .stderr(stdio()?)

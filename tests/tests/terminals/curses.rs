@@ -1,10 +1,13 @@
 //! The guest's screen on the caller's terminal.
 
 use std::io::Write;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
 
 use rustix::process::Signal;
 use rustix::termios::{Winsize, tcsetwinsize};
-use tests::{BrokerCommand, During, ORDINARY_USER, Result, Workdir, need};
+use tests::{BrokerCommand, During, ORDINARY_USER, Result, Workdir, broker_binary, need, run_tool};
 
 use crate::caller::{AtTerminal, expect, watch};
 
@@ -42,6 +45,60 @@ fn the_screen_is_drawn_and_keys_arrive() -> Result<()> {
 fn an_ordinary_users_screen() -> Result<()> {
     need!(Qemu, Landlock, UserNamespaces);
     look_and_type(Some(ORDINARY_USER))
+}
+
+/// A home whose descriptions of terminals lie elsewhere, behind a link; the only one is that of `broker-test`.
+fn home_with_a_description(workdir: &Workdir) -> Result<()> {
+    let source = workdir.write("source", b"broker-test|xterm by another name,\n\tuse=xterm,\n")?;
+    let elsewhere = workdir.aside().join("descriptions");
+    run_tool(&workdir.files(), "tic", &["-o", &elsewhere.to_string_lossy(), &source.to_string_lossy()])?;
+    symlink(&elsewhere, workdir.path(".terminfo")).during("link the descriptions")
+}
+
+#[test]
+fn a_terminal_is_known_by_the_users_own_description() -> Result<()> {
+    need!(Broker, Qemu, Landlock, UserNamespaces);
+    let workdir = Workdir::new()?;
+    home_with_a_description(&workdir)?;
+    let home = workdir.files().display().to_string();
+    let mut started = AtTerminal::start_with(None, CURSES, &[("TERM", "broker-test"), ("HOME", &home)])?;
+    let screen = watch(&started.terminal)?;
+    expect(&screen, "Blank mode")?;
+    started.emulator().signal(Signal::TERM)?;
+    started.end()
+}
+
+/// What the sandbox of an emulator on a terminal shows, by `broker plan`.
+fn plan(home: &Path, options: &[&str]) -> Result<String> {
+    let mut command = Command::new(broker_binary()?);
+    command.arg("plan").args(options).args(["--", "qemu-system-x86_64", "-nic", "none", "-display", "curses"]);
+    command.env("HOME", home).env("TERM", "broker-test").env_remove("TERMINFO").env_remove("TERMINFO_DIRS");
+    let output = command.output().during("ask for a plan")?;
+    assert!(output.status.success(), "{output:?}");
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[test]
+fn nothing_but_a_description_is_shown() -> Result<()> {
+    need!(Broker, Root, Qemu, Landlock, UserNamespaces);
+    let workdir = Workdir::new()?;
+    home_with_a_description(&workdir)?;
+    let home = workdir.files();
+    let file = workdir.path(".terminfo/b/broker-test");
+    let shown = format!("show       {} read-only", file.display());
+    let folder = workdir.aside().join("descriptions");
+    let as_root = plan(&home, &[])?;
+    assert!(as_root.contains(&shown) && !as_root.contains(&format!("{} ", folder.display())), "{as_root}");
+    // Another user gets what is for everybody, and this is not.
+    run_tool(&home, "chmod", &["o-r", &file.to_string_lossy()])?;
+    let as_another = plan(&home, &["--user", "12345:12345"])?;
+    assert!(!as_another.contains(&shown), "{as_another}");
+    // Another file in its place is none.
+    std::fs::remove_file(&file).during("remove the description")?;
+    symlink("/etc/passwd", &file).during("link another file")?;
+    let without = plan(&home, &[])?;
+    assert!(!without.contains(&shown) && !without.contains("passwd"), "{without}");
+    Ok(())
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Without `--allow display` there is no window, and with it there is no graphics device.
 
-use tests::{Result, Workdir, need};
+use tests::{Result, Workdir, need, run_tool};
 
 use super::server::{KEY, Server, authority, command};
 
@@ -22,6 +22,27 @@ fn a_window_is_for_the_operator_to_allow() -> Result<()> {
     }
     let said = refusal(&["--allow", "display"], &["-display", "gtk,gl=on"])?;
     assert!(said.contains("gl=on is not served; leave gl out"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn what_is_no_list_of_keys_is_not_handed_over() -> Result<()> {
+    need!(Broker, UserNamespaces, Qemu, Landlock, Windows);
+    let aside = Workdir::new()?;
+    let server = Server::start(&aside)?;
+    let workdir = Workdir::new()?;
+    // One that is neither, with the right key in it.
+    let file = workdir.write("file", &[&authority(KEY)[..], b"a disk"].concat())?;
+    let pipe = workdir.path("pipe");
+    run_tool(&workdir.files(), "mkfifo", &[&pipe.to_string_lossy()])?;
+    for (name, notice) in [(&file, true), (&pipe, false)] {
+        let variables = [("DISPLAY", server.display.as_str()), ("XAUTHORITY", &name.to_string_lossy())];
+        let start = command(&workdir, None, &variables).options(["--allow", "display"]);
+        let finished = start.args(["-nodefaults", "-m", "64", "-S", "-display", "gtk"]).run()?;
+        assert_eq!(finished.status.code(), Some(1), "{finished:?}");
+        assert_eq!(finished.stderr.contains("is no list of keys"), notice, "{finished:?}");
+        assert!(!finished.stderr.contains("refused:"), "{finished:?}");
+    }
     Ok(())
 }
 

@@ -27,6 +27,11 @@ pub(super) fn addresses(display: &str, is_socket: &dyn Fn(&Path) -> bool) -> Vec
     }
 }
 
+/// The number of the server that `display` names, which its keys have too.
+pub(super) fn number(display: &str) -> Option<u16> {
+    parse(display).map(|(_, number)| number)
+}
+
 fn tcp(host: &str, family: &str, number: u16) -> Option<Address> {
     let port = number.checked_add(FIRST_PORT)?;
     let (ipv4, ipv6) = ((family == "inet").then_some(true), (family == "inet6").then_some(true));
