@@ -145,6 +145,14 @@ impl Session {
         let late: Vec<Ticket> = late.map(|(ticket, _)| *ticket).collect();
         for ticket in late {
             workers.cancel(ticket);
+            // The emulator's own words for it name neither.
+            if let Some(asked) = self.asked(ticket).map(Asked::of) {
+                audit.say(&format!(
+                    "{} {}: nothing came in time; is its file server there, or the other end of a FIFO? It may take longer \
+                     with --open-timeout",
+                    asked.kind, asked.name
+                ));
+            }
             let timeout = io::Error::from_raw_os_error(libc::ETIMEDOUT);
             self.complete(audit, ticket, Err(Failure::Errno(timeout)));
         }

@@ -78,3 +78,16 @@ fn an_emulator_that_waits_for_a_reader_can_be_ended() -> Result<()> {
     emulator.wait()?;
     emulator.assert_nothing_left(&workdir, &files)
 }
+
+#[test]
+fn of_a_reader_that_does_not_come_the_operator_hears() -> Result<()> {
+    need!(Broker, Qemu, Landlock);
+    let workdir = Workdir::new()?;
+    rustix::fs::mknodat(CWD, workdir.path("fifo"), FileType::Fifo, Mode::from_raw_mode(0o600), 0)
+        .during("make a FIFO")?;
+    let command = BrokerCommand::new(&workdir).options(["--open-timeout", "1"]).args(NO_MACHINE);
+    let finished = command.args(["-chardev", "file,id=m,path=fifo"]).run()?;
+    assert_eq!(finished.status.code(), Some(1), "{finished:?}");
+    assert!(finished.stderr.contains("fifo: nothing came in time;"), "{finished:?}");
+    Ok(())
+}
