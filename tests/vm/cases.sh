@@ -29,6 +29,8 @@ case $kernel in
             test-boot boot_sector_runs_under_tcg
             as_user test-boot a_user_starts
         done
+        echo "== a guest of libvirt's user under AppArmor"
+        "$here/apparmor.sh"
         "$here/nfs.sh" "$3"
         export BROKER_TESTS_FOLDER=/mnt/nfs/images
         echo "== images on NFSv4.2 with root_squash, as their owner"
