@@ -1,4 +1,5 @@
-//! Wall time of a start: from exec to QMP's greeting, and to the end after `quit`.
+//! Wall time of a start: from exec to QMP's greeting, and to the end after `quit`; or to the first line that is printed, and
+//! to the end.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
@@ -41,10 +42,24 @@ const BWRAP: &[&str] = &[
     "/var/tmp",
 ];
 
-const CASES: [(&str, &[&str]); 3] = [
-    ("-machine none", &["-machine", "none"]),
-    ("-machine q35", &["-machine", "q35"]),
-    ("-machine q35, qcow2 over qcow2", &["-machine", "q35", "-drive", "file=top.qcow2,if=virtio,format=qcow2"]),
+/// What is started.
+struct Case {
+    name: &'static str,
+    words: &'static [&'static str],
+    /// It greets over QMP and is told to quit; others print something and end.
+    greets: bool,
+}
+
+const CASES: [Case; 5] = [
+    Case { name: "-machine none", words: &["-machine", "none"], greets: true },
+    Case { name: "-machine q35", words: &["-machine", "q35"], greets: true },
+    Case {
+        name: "-machine q35, qcow2 over qcow2",
+        words: &["-machine", "q35", "-drive", "file=top.qcow2,if=virtio,format=qcow2"],
+        greets: true,
+    },
+    Case { name: "-version", words: &["-version"], greets: false },
+    Case { name: "-device help", words: &["-device", "help"], greets: false },
 ];
 
 #[derive(Clone, Copy, Default)]
@@ -58,24 +73,26 @@ const VARIANTS: [&str; 3] = ["bare", "bwrap", "broker"];
 
 /// Measures and prints.
 pub(crate) fn print(broker: &Path, folder: &Folder) -> Result<()> {
-    for (name, words) in CASES {
-        let (rounds, quiet) = measure(broker, folder, words)?;
+    for case in CASES {
+        let (rounds, quiet) = measure(broker, folder, &case)?;
         println!(
-            "\n{name}: milliseconds from exec, median of {ROUNDS} (quickest), and median of the differences from bare \
+            "\n{}: milliseconds from exec, median of {ROUNDS} (quickest), and median of the differences from bare \
              QEMU in the same round; the machine was quiet before {quiet} of {} starts",
+            case.name,
             ROUNDS * VARIANTS.len(),
         );
+        let [first, last] = if case.greets { ["greeting", "quit"] } else { ["first line", "end"] };
         for (variant, name) in VARIANTS.iter().enumerate() {
             let greeting = Summary::of(&rounds, variant, |times| times.greeting);
             let end = Summary::of(&rounds, variant, |times| times.end);
-            println!("  {name:<8} greeting {greeting}   quit {end}");
+            println!("  {name:<8} {first} {greeting}   {last} {end}");
         }
     }
     Ok(())
 }
 
 /// The times of every variant in each round, and before how many starts the machine was quiet.
-fn measure(broker: &Path, folder: &Folder, words: &[&str]) -> Result<(Vec<Vec<Times>>, usize)> {
+fn measure(broker: &Path, folder: &Folder, case: &Case) -> Result<(Vec<Vec<Times>>, usize)> {
     let mut rounds = Vec::with_capacity(ROUNDS);
     let mut quiet = 0;
     for round in 0..=ROUNDS {
@@ -85,7 +102,7 @@ fn measure(broker: &Path, folder: &Folder, words: &[&str]) -> Result<(Vec<Vec<Ti
             let index = (turn + round) % VARIANTS.len();
             let was_quiet = quiet::wait();
             let (Some(variant), Some(time)) = (VARIANTS.get(index), times.get_mut(index)) else { continue };
-            *time = start(variant, broker, folder, words)?;
+            *time = start(variant, broker, folder, case)?;
             quiet += usize::from(was_quiet && round > 0);
         }
         // The first round warms the page cache.
@@ -128,7 +145,7 @@ impl std::fmt::Display for Summary {
     }
 }
 
-fn start(variant: &str, broker: &Path, folder: &Folder, words: &[&str]) -> Result<Times> {
+fn start(variant: &str, broker: &Path, folder: &Folder, case: &Case) -> Result<Times> {
     let mut command = match variant {
         "broker" => {
             let mut command = folder.command(broker);
@@ -138,8 +155,11 @@ fn start(variant: &str, broker: &Path, folder: &Folder, words: &[&str]) -> Resul
         "bwrap" => bubblewrapped(folder),
         _ => folder.command("qemu-system-x86_64"),
     };
-    command.args(words).args(["-display", "none", "-nic", "none", "-qmp", "stdio"]);
-    time(&mut command)
+    command.args(case.words).args(["-display", "none", "-nic", "none"]);
+    if case.greets {
+        command.args(["-qmp", "stdio"]);
+    }
+    time(&mut command, case.greets)
 }
 
 fn bubblewrapped(folder: &Folder) -> Command {
@@ -150,7 +170,7 @@ fn bubblewrapped(folder: &Folder) -> Command {
     command
 }
 
-fn time(command: &mut Command) -> Result<Times> {
+fn time(command: &mut Command, greets: bool) -> Result<Times> {
     let program = command.get_program().to_string_lossy().into_owned();
     let failed = |source| Error::Start { program: program.clone(), source };
     let start = Instant::now();
@@ -163,13 +183,15 @@ fn time(command: &mut Command) -> Result<Times> {
     let mut greeting = String::new();
     output.read_line(&mut greeting).map_err(failed)?;
     let greeted = start.elapsed();
-    let quit = b"{\"execute\":\"qmp_capabilities\"}{\"execute\":\"quit\"}";
-    input.write_all(quit).map_err(failed)?;
+    if greets {
+        let quit = b"{\"execute\":\"qmp_capabilities\"}{\"execute\":\"quit\"}";
+        input.write_all(quit).map_err(failed)?;
+    }
     output.read_to_end(&mut Vec::new()).map_err(failed)?;
     let status = child.wait();
     let end = start.elapsed();
     succeeded(&program, status)?;
-    if !greeting.starts_with("{\"QMP\"") {
+    if greeting.is_empty() || (greets && !greeting.starts_with("{\"QMP\"")) {
         return Err(Error::Figures { program, text: greeting });
     }
     Ok(Times { greeting: greeted, end })
