@@ -16,7 +16,8 @@ demo: guest
 test: guest
 	cargo test --workspace
 
-test-vm: install
+test-vm:
+	tests/setup/install.sh apparmor
 	tests/vm/test.sh $(target)/vm
 
 test-debian13: guest

@@ -4,7 +4,7 @@
 set -eu
 
 needed="qemu-system-x86 qemu-utils busybox-static cpio kmod e2fsprogs xz-utils strace iproute2"
-needed="$needed libvirt-daemon-system libvirt-clients dbus-daemon qemu-system-gui xvfb x11-utils swtpm gnutls-bin apparmor"
+needed="$needed libvirt-daemon-system libvirt-clients dbus-daemon qemu-system-gui xvfb x11-utils swtpm gnutls-bin"
 # What -display egl-headless draws with.
 needed="$needed libegl-mesa0 libegl1 libgbm1 libgl1-mesa-dri libgl1 $*"
 
