@@ -1,7 +1,6 @@
 #!/bin/sh
-# test.sh FOLDER: runs in test machines (made in FOLDER) what needs another kernel than this host's: Landlock 2 and
-# 6, Yama, images on NFS, vhost-net, and devices
-# of the host. Needs root.
+# test.sh FOLDER: runs in test machines (made in FOLDER) what needs another kernel than this host's, or other devices:
+# Landlock 2 and 6, Yama, AppArmor, images on NFS, vhost-net, and devices that guests take. Needs root.
 set -eu
 here=$(dirname "$(realpath "$0")")
 folder=$(realpath -m "$1")
